@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Two small hash tables: name -> row and id -> index, for joining lists. */
+#ifndef FF_NAME_TABLE_H
+#define FF_NAME_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* name -> row. Names are borrowed. */
+struct ff_name_table {
+    size_t mask;
+    const char **name;
+    int64_t *row;
+};
+/* Room for `count` names; 0 or -1 without memory. */
+int ff_name_table_init(struct ff_name_table *table, size_t count);
+void ff_name_table_fini(struct ff_name_table *table);
+/* Returns -1 if the name was new, else the row it already has (nothing is changed). */
+int64_t ff_name_table_add(struct ff_name_table *table, const char *name, int64_t row);
+/* The row of a name, -1 if it is unknown. */
+int64_t ff_name_table_find(const struct ff_name_table *table, const char *name);
+
+/* id -> index, for ids >= 0. */
+struct ff_id_table {
+    size_t mask;
+    int64_t *id; /* -1 = free */
+    int32_t *index;
+};
+int ff_id_table_init(struct ff_id_table *table, size_t count);
+void ff_id_table_fini(struct ff_id_table *table);
+/* An id that is there already gets the new index. */
+void ff_id_table_set(struct ff_id_table *table, int64_t id, int32_t index);
+/* -1 if it is unknown. */
+int32_t ff_id_table_find(const struct ff_id_table *table, int64_t id);
+
+#endif

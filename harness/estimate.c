@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* Sizes of runs; see estimate.h. One walk over the layers counts both the weights and
+ * the elements of the stage outputs. */
+#include "estimate.h"
+
+#include <stdio.h>
+
+#define STAGES 4
+#define CURVE_LINE_BYTES 90 /* a line of curve.csv and one of telemetry.csv's share */
+#define PROGRAM_BYTES 200000000LL /* libraries, decoders, file buffers */
+
+static const int64_t blocks[][STAGES] = {
+    [FF_BACKBONE_R18] = {2, 2, 2, 2},    [FF_BACKBONE_R34] = {3, 4, 6, 3},
+    [FF_BACKBONE_R50] = {3, 4, 14, 3},   [FF_BACKBONE_R100] = {3, 13, 30, 3},
+    [FF_BACKBONE_R200] = {6, 26, 60, 6},
+};
+
+struct size {
+    int64_t weights, activations; /* numbers; numbers an image */
+};
+
+static struct size walk(const struct ff_params *params)
+{
+    int64_t base = (int64_t)(64 * params->width + 0.5);
+    if (base < 1)
+        base = 1;
+    int64_t side = params->image_size, in = base;
+    struct size size = {3 * 9 * base + 3 * base, 2 * base * side * side};
+    for (int stage = 0; stage < STAGES; stage++) {
+        int64_t out = base << stage;
+        for (int64_t b = 0; b < blocks[params->backbone][stage]; b++) {
+            int64_t before = side * side;
+            size.weights +=
+                2 * in + 9 * in * out + 2 * out + out + 9 * out * out + 2 * out;
+            if (b == 0) {
+                size.weights += in * out + 2 * out;
+                side /= 2;
+            }
+            /* BN output, conv output, PReLU output, conv output, sum */
+            size.activations += in * before + 2 * out * before + 2 * out * side * side;
+            in = out;
+        }
+    }
+    int64_t flat = in * side * side;
+    size.weights += 2 * in + flat * params->embedding + 3 * params->embedding;
+    size.activations += flat + 2 * params->embedding;
+    return size;
+}
+
+int64_t ff_estimate_parameters(const struct ff_params *params)
+{
+    return walk(params).weights;
+}
+
+int64_t ff_estimate_model_bytes(const struct ff_params *params)
+{
+    return 4 * walk(params).weights + 400000;
+}
+
+int64_t ff_estimate_checkpoint_bytes(const struct ff_params *params, int64_t classes)
+{
+    return 2 * ff_estimate_model_bytes(params) + 2 * 4 * classes * params->embedding;
+}
+
+int64_t ff_estimate_curve_bytes(int64_t iterations)
+{
+    return CURVE_LINE_BYTES * iterations;
+}
+
+int64_t ff_estimate_training_bytes(const struct ff_params *params, int64_t classes)
+{
+    struct size size = walk(params);
+    int half = params->precision == FF_PRECISION_FP16 ||
+               params->precision == FF_PRECISION_BF16;
+    return 3 * 4 * size.weights + 3 * 4 * classes * params->embedding +
+           2 * 4 * classes * params->batch +
+           (half ? 2 : 4) * size.activations * params->batch + PROGRAM_BYTES;
+}
+
+int64_t ff_estimate_eval_bytes(const struct ff_params *params, int64_t images,
+                               int64_t pairs)
+{
+    return 4 * ff_estimate_parameters(params) + images * (2 * 4 * params->embedding) +
+           pairs * 24 + PROGRAM_BYTES;
+}
+
+const char *ff_bytes_text(char buf[32], double bytes)
+{
+    const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    int unit = 0;
+    while (bytes >= 999.5 && unit < 4) {
+        bytes /= 1000;
+        unit++;
+    }
+    snprintf(buf, 32, bytes < 9.95 && unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    return buf;
+}

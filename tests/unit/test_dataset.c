@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The two kinds of training set behind one view: order, labels, fingerprints. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "data_fixture.h"
+#include "dataset.h"
+
+static struct scratch scratch;
+
+static void setup(void)
+{
+    scratch_init(&scratch);
+}
+
+static void teardown(void)
+{
+    scratch_fini(&scratch);
+}
+
+TestSuite(dataset, .init = setup, .fini = teardown, .timeout = 20);
+
+static struct ff_dataset *open_set(const char *name)
+{
+    struct ff_dataset *dataset = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    int rc = ff_dataset_open(&dataset, at(&scratch, name), &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    return dataset;
+}
+
+static void expect_open_fails(const char *name, int code, const char *text)
+{
+    struct ff_dataset *dataset = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_dataset_open(&dataset, at(&scratch, name), &err), code));
+    cr_assert(ne(ptr, strstr(err.text, text), NULL), "\"%s\" lacks \"%s\"", err.text,
+              text);
+}
+
+static void put(const char *name, const char *text)
+{
+    write_file(at(&scratch, name), text, strlen(text));
+}
+
+Test(dataset, folder_order_is_that_of_image_folder)
+{
+    /* Identities by bytes: capitals first. Below one, folders by whole path. */
+    put("set/bob/z.jpg", "0");
+    put("set/Zoe/b.png", "1");
+    put("set/Zoe/B.JPG", "2");
+    put("set/bob/a/c/1.jpeg", "3");
+    put("set/bob/a-b/1.jpg", "4");
+    put("set/bob/a/.10.jpg", "5");
+    put("set/bob/notes.txt", "6");
+    put("set/readme.jpg", "7");
+    const char *const names[] = {"Zoe/B.JPG",     "Zoe/b.png",     "bob/z.jpg",
+                                 "bob/a/.10.jpg", "bob/a-b/1.jpg", "bob/a/c/1.jpeg"};
+    const char content[] = "210543";
+    const int64_t labels[] = {0, 0, 1, 1, 1, 1};
+    struct ff_dataset *dataset = open_set("set");
+    cr_assert(eq(i64, ff_dataset_count(dataset), 6));
+    cr_assert(eq(i64, ff_dataset_classes(dataset), 2));
+    cr_assert(not(ff_dataset_applies_exif(dataset)));
+    struct ff_read_buffer buffer = {0};
+    for (int64_t i = 0; i < 6; i++) {
+        char where[256];
+        const uint8_t *bytes;
+        size_t size;
+        int64_t label;
+        ff_dataset_describe(where, sizeof where, dataset, i);
+        cr_assert(eq(str, where, (char *)names[i]));
+        cr_assert(eq(
+            int, ff_dataset_read(&bytes, &size, &label, dataset, i, &buffer, NULL), 0));
+        cr_assert(eq(sz, size, 1));
+        cr_assert(eq(chr, (char)bytes[0], content[i]));
+        cr_assert(eq(i64, label, labels[i]));
+    }
+    free(buffer.data);
+    ff_dataset_close(dataset);
+}
+
+Test(dataset, folder_refuses_an_empty_identity)
+{
+    put("set/ann/1.jpg", "x");
+    put("set/bob/notes.txt", "x");
+    expect_open_fails("set", FF_EDATA, "set/bob: an identity without images");
+}
+
+Test(dataset, folder_names_a_picture_that_is_not_decoded)
+{
+    put("set/ann/1.jpg", "x");
+    put("set/ann/2.WebP", "x");
+    expect_open_fails("set", FF_EDATA, "set/ann/2.WebP: .WebP images are not decoded");
+}
+
+Test(dataset, folder_ends_a_loop_of_links)
+{
+    put("set/ann/1.jpg", "x");
+    cr_assert(eq(int, symlink(".", at(&scratch, "set/ann/loop")), 0));
+    expect_open_fails("set", FF_EDATA, "folders deep");
+}
+
+Test(dataset, folder_reports_a_file_that_went_away)
+{
+    put("set/ann/1.jpg", "x");
+    struct ff_dataset *dataset = open_set("set");
+    cr_assert(eq(int, unlink(at(&scratch, "set/ann/1.jpg")), 0));
+    struct ff_read_buffer buffer = {0};
+    struct ff_err err = FF_ERR_INIT;
+    const uint8_t *bytes;
+    size_t size;
+    int64_t label;
+    cr_assert(eq(int, ff_dataset_read(&bytes, &size, &label, dataset, 0, &buffer, &err),
+                 FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "set/ann/1.jpg"), NULL));
+    free(buffer.data);
+    ff_dataset_close(dataset);
+}
+
+Test(dataset, refuses_what_is_no_training_set)
+{
+    put("set/notes.txt", "x");
+    expect_open_fails("absent", FF_EUSAGE, "absent");
+    expect_open_fails("set", FF_EUSAGE, "neither train.rec nor folders of identities");
+    expect_open_fails("set/notes.txt", FF_EUSAGE, "a training set is a folder");
+}
+
+Test(dataset, record_is_described_by_key_and_offset)
+{
+    cr_assert(eq(int, make_set(at(&scratch, "set"), 2, 2, 16, 0), 0));
+    struct ff_dataset *dataset = open_set("set");
+    char where[256];
+    ff_dataset_describe(where, sizeof where, dataset, 0);
+    cr_assert(eq(str, where, "train.rec: record 1 (offset 40)"));
+    cr_assert(ff_dataset_applies_exif(dataset));
+    ff_dataset_close(dataset);
+}
+
+static void fingerprint(char out[65], const char *name)
+{
+    struct ff_dataset *dataset = open_set(name);
+    cr_assert(eq(int, ff_dataset_fingerprint(out, dataset, NULL), 0));
+    cr_assert(eq(sz, strlen(out), 64));
+    ff_dataset_close(dataset);
+}
+
+Test(dataset, fingerprint_follows_content_not_place)
+{
+    char a[65], b[65], c[65];
+    cr_assert(eq(int, make_set(at(&scratch, "one"), 2, 3, 16, 0), 0));
+    cr_assert(eq(int, make_set(at(&scratch, "two"), 2, 3, 16, 0), 0));
+    cr_assert(eq(int, make_set(at(&scratch, "three"), 3, 2, 16, 0), 0));
+    fingerprint(a, "one");
+    fingerprint(b, "two");
+    fingerprint(c, "three");
+    cr_assert(eq(str, a, b));
+    cr_assert(ne(str, a, c));
+    char *bytes = NULL;
+    size_t size;
+    cr_assert(
+        eq(int, ff_read_file(&bytes, &size, at(&scratch, "two/train.rec"), NULL), 0));
+    bytes[size / 2] ^= 1;
+    write_file(at(&scratch, "two/train.rec"), bytes, size);
+    free(bytes);
+    fingerprint(b, "two");
+    cr_assert(ne(str, a, b));
+}
+
+Test(dataset, folder_fingerprint_sees_names_and_content)
+{
+    char a[65], b[65];
+    put("set/ann/1.jpg", "x");
+    put("set/bob/1.jpg", "yy");
+    fingerprint(a, "set");
+    fingerprint(b, "set");
+    cr_assert(eq(str, a, b));
+    put("set/bob/1.jpg", "yz");
+    fingerprint(b, "set");
+    cr_assert(ne(str, a, b));
+    put("set/bob/1.jpg", "yy");
+    cr_assert(eq(
+        int, rename(at(&scratch, "set/ann/1.jpg"), at(&scratch, "set/ann/2.jpg")), 0));
+    fingerprint(b, "set");
+    cr_assert(ne(str, a, b));
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* Embedding of a small evaluation set with a small real network. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "align.h"
+#include "atomic_file.h"
+#include "embed.h"
+#include "image.h"
+#include "log.h"
+#include "model.h"
+#include "model_file.h"
+#include "params.h"
+#include "rng.h"
+
+enum { N = 5, D = 8, SIDE = 16 };
+static char folder[64], model_path[FF_PATH_MAX];
+static struct ff_ijb_image face[N];
+static struct ff_ijb_meta meta = {.image_count = N, .image = face};
+static const char *const names[N] = {"0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"};
+
+static void write_picture(int i)
+{
+    struct ff_image image = {80, 90, malloc(80 * 90 * 3)};
+    char path[FF_PATH_MAX];
+    uint8_t *jpeg;
+    size_t size;
+    for (int k = 0; k < 80 * 90 * 3; k++)
+        image.rgb[k] =
+            (uint8_t)(128 + 100 * sin(0.01 * (i + 1) * (k / 240) + 0.05 * (k % 240)));
+    cr_assert(eq(int, ff_encode_jpeg(&jpeg, &size, &image, 90, false, NULL), 0));
+    ff_path(path, NULL, "%s/loose_crop/%s", folder, names[i]);
+    FILE *f = fopen(path, "w");
+    fwrite(jpeg, 1, size, f);
+    fclose(f);
+    free(jpeg);
+    ff_image_fini(&image);
+}
+
+static void write_model(void)
+{
+    struct ff_params params;
+    const struct ff_ops *ops;
+    struct ff_ops_ctx *ctx;
+    struct ff_model *model;
+    struct ff_err err = FF_ERR_INIT;
+    ff_params_defaults(&params);
+    ff_params_set(&params, "backbone", "r18", "test", &err);
+    ff_params_set(&params, "width", "0.125", "test", &err);
+    ff_params_set(&params, "image_size", "16", "test", &err);
+    ff_params_set(&params, "embedding", "8", "test", &err);
+    struct ff_model_config config = ff_model_config_from(&params);
+    int rc = ff_ops_open(&ops, &ctx, NULL, FF_BACKEND_REF, 1, &err);
+    if (!rc)
+        rc = ff_model_create(&model, ops, ctx, &config, 1, false, &err);
+    if (!rc)
+        rc = ff_model_init(model, 5, &err);
+    struct ff_model_stamp stamp = {FF_MODEL_SCHEMA, "key", 0, &params};
+    if (!rc)
+        rc = ff_model_save(model_path, model, &stamp, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    ff_model_destroy(model);
+    ops->destroy(ctx);
+}
+
+static void setup(void)
+{
+    char path[FF_PATH_MAX];
+    strcpy(folder, "/tmp/ff_embed_XXXXXX");
+    cr_assert(ne(ptr, mkdtemp(folder), NULL));
+    ff_path(path, NULL, "%s/loose_crop", folder);
+    ff_mkdirs(path, NULL);
+    ff_path(model_path, NULL, "%s/model.h5", folder);
+    ff_log_set_level(FF_LOG_QUIET);
+    for (int i = 0; i < N; i++) {
+        write_picture(i);
+        face[i].name = names[i];
+        for (int p = 0; p < 5; p++) {
+            face[i].point[p][0] = (float)(0.6 * ff_align_template[p][0] + i);
+            face[i].point[p][1] = (float)(0.6 * ff_align_template[p][1] + 10);
+        }
+    }
+    write_model();
+}
+
+static void teardown(void)
+{
+    ff_remove_tree(folder, NULL);
+}
+
+TestSuite(embed, .init = setup, .fini = teardown);
+
+static int embed(float *features, int batch, bool flip, bool allow_missing,
+                 int64_t *missing, struct ff_err *err)
+{
+    struct ff_embedder *embedder;
+    struct ff_embed_options options = {folder, batch, 2, flip, allow_missing};
+    int rc = ff_embedder_create(&embedder, model_path, batch, FF_BACKEND_REF, 1, err);
+    cr_assert(eq(int, rc, 0), "%s", err->text);
+    cr_assert(eq(int, ff_embedder_image_size(embedder), SIDE));
+    cr_assert(eq(int, ff_embedder_dim(embedder), D));
+    rc = ff_embed_images(features, NULL, missing, embedder, 0, &meta, &options, err);
+    ff_embedder_destroy(embedder);
+    return rc;
+}
+
+Test(embed, batch_size_does_not_matter)
+{
+    float one[N][2 * D], other[N][2 * D];
+    int64_t missing;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, embed(&one[0][0], 1, true, false, &missing, &err), 0), "%s",
+              err.text);
+    for (int batch = 2; batch <= 8; batch += 3) {
+        cr_assert(eq(int, embed(&other[0][0], batch, true, false, &missing, &err), 0));
+        for (int i = 0; i < N * 2 * D; i++)
+            cr_assert(epsilon_eq(flt, other[i / (2 * D)][i % (2 * D)],
+                                 one[i / (2 * D)][i % (2 * D)], 1e-5f));
+    }
+    /* Pictures and mirror images differ, so the above compares something. */
+    cr_assert(ne(int, memcmp(one[0], one[1], sizeof one[0]), 0));
+    cr_assert(ne(int, memcmp(one[0], one[0] + D, sizeof(float) * D), 0));
+}
+
+Test(embed, rows_are_the_network_of_the_aligned_picture)
+{
+    float got[N][2 * D], want[2][D];
+    uint8_t crop[SIDE * SIDE * 3], mirrored[SIDE * SIDE * 3];
+    char path[FF_PATH_MAX], *bytes;
+    size_t size;
+    int64_t missing;
+    struct ff_image image = {0};
+    struct ff_decoder *decoder;
+    struct ff_embedder *embedder;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, embed(&got[0][0], 2, true, false, &missing, &err), 0));
+    ff_path(path, NULL, "%s/loose_crop/3.jpg", folder);
+    cr_assert(eq(int, ff_read_file(&bytes, &size, path, &err), 0));
+    cr_assert(eq(int, ff_decoder_create(&decoder, &err), 0));
+    cr_assert(eq(int, ff_decode(&image, decoder, bytes, size, true, &err), 0));
+    cr_assert(eq(int, ff_align_face(crop, SIDE, &image, face[3].point, &err), 0));
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++)
+            memcpy(mirrored + 3 * (SIDE * y + x), crop + 3 * (SIDE * y + SIDE - 1 - x),
+                   3);
+    cr_assert(eq(
+        int, ff_embedder_create(&embedder, model_path, 1, FF_BACKEND_REF, 1, &err), 0));
+    ff_embedder_run(want[0], embedder, crop, NULL, 1, &err);
+    ff_embedder_run(want[1], embedder, mirrored, NULL, 1, &err);
+    for (int k = 0; k < 2 * D; k++)
+        cr_assert(epsilon_eq(flt, got[3][k], want[k / D][k % D], 1e-5f));
+    ff_embedder_destroy(embedder);
+    ff_decoder_destroy(decoder);
+    ff_image_fini(&image);
+    free(bytes);
+}
+
+Test(embed, without_flip_the_second_half_is_zero)
+{
+    float both[N][2 * D], single[N][2 * D];
+    static const float zero[D];
+    int64_t missing;
+    struct ff_err err = FF_ERR_INIT;
+    embed(&both[0][0], 4, true, false, &missing, &err);
+    embed(&single[0][0], 4, false, false, &missing, &err);
+    for (int i = 0; i < N; i++) {
+        cr_assert(eq(int, memcmp(both[i], single[i], sizeof(float) * D), 0));
+        cr_assert(eq(int, memcmp(single[i] + D, zero, sizeof zero), 0));
+    }
+}
+
+Test(embed, missing_and_corrupt_pictures_are_named_or_left_zero)
+{
+    float features[N][2 * D];
+    static const float zero[2 * D];
+    char path[FF_PATH_MAX];
+    int64_t missing;
+    struct ff_err err = FF_ERR_INIT;
+    ff_path(path, NULL, "%s/loose_crop/1.jpg", folder);
+    unlink(path);
+    ff_path(path, NULL, "%s/loose_crop/4.jpg", folder);
+    cr_assert(eq(int, truncate(path, 300), 0));
+    cr_assert(
+        eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "loose_crop/1.jpg"), NULL), "%s", err.text);
+    cr_assert(eq(int, embed(&features[0][0], 2, true, true, &missing, &err), 0));
+    cr_assert(eq(i64, missing, 2));
+    for (int i = 0; i < N; i++)
+        cr_assert(eq(int, !memcmp(features[i], zero, sizeof zero), i == 1 || i == 4));
+    write_picture(1);
+    cr_assert(
+        eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "loose_crop/4.jpg: "), NULL), "%s", err.text);
+}
+
+Test(embed, a_cut_run_goes_on_to_the_same_file)
+{
+    float whole[N][2 * D];
+    char path[FF_PATH_MAX];
+    int64_t missing, done;
+    struct ff_features_writer *writer;
+    struct ff_features *file;
+    struct ff_embedder *embedder;
+    struct ff_embed_options options = {folder, 2, 1, true, false};
+    struct ff_err err = FF_ERR_INIT;
+    embed(&whole[0][0], 2, true, false, &missing, &err);
+    ff_path(path, NULL, "%s/features.h5", folder);
+    ff_embedder_create(&embedder, model_path, 2, FF_BACKEND_REF, 1, &err);
+    for (int64_t cut = 2; cut <= N; cut += 3) {
+        meta.image_count = cut;
+        int rc = ff_features_create(&writer, &done, path, names, N, D, "sha", &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        cr_assert(eq(i64, done, cut == 2 ? 0 : 2));
+        rc = ff_embed_images(NULL, writer, &missing, embedder, done, &meta, &options,
+                             &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        ff_features_writer_close(writer);
+    }
+    cr_assert(eq(int, ff_features_open(&file, path, &err), 0), "%s", err.text);
+    cr_assert(eq(int, memcmp(file->data, whole, sizeof whole), 0));
+    ff_features_close(file);
+    ff_embedder_destroy(embedder);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* The IJB lists: joining by name, sparse ids, and every refusal with file and line. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomic_file.h"
+#include "ijb_meta.h"
+
+static char folder[64];
+
+static void put(const char *name, const char *text)
+{
+    char path[FF_PATH_MAX];
+    ff_path(path, NULL, "%s/meta/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    cr_assert(ne(ptr, f, NULL));
+    fputs(text, f);
+    fclose(f);
+}
+
+#define POINTS                                                                         \
+    "b.jpg 1 2 3 4 5 6 7 8 9 10 0.5\n"                                                 \
+    "a.jpg 1.5 2 3 4 5 6 7 8 9 -10 0.25\n"                                             \
+    "x/c.png 1e1 2 3 4 5 6 7 8 9 10 1\n"                                               \
+    "d.jpg 1 2 3 4 5 6 7 8 9 10 0.75\n"
+#define TEMPLATES "b.jpg 70000000001 9\na.jpg 5 3\nx/c.png 70000000001 2\nd.jpg 5 3\n"
+#define PAIRS "5 70000000001 0\n70000000001 70000000001 1\n"
+
+static void setup(void)
+{
+    char path[FF_PATH_MAX];
+    strcpy(folder, "/tmp/ff_meta_XXXXXX");
+    cr_assert(ne(ptr, mkdtemp(folder), NULL));
+    ff_path(path, NULL, "%s/meta", folder);
+    cr_assert(eq(int, ff_mkdirs(path, NULL), 0));
+    put("ijbc_name_5pts_score.txt", POINTS);
+    put("ijbc_face_tid_mid.txt", TEMPLATES);
+    put("ijbc_template_pair_label.txt", PAIRS);
+}
+
+static void teardown(void)
+{
+    ff_remove_tree(folder, NULL);
+}
+
+TestSuite(ijb_meta, .init = setup, .fini = teardown);
+
+static struct ff_ijb_meta *load(void)
+{
+    struct ff_ijb_meta *meta;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_ijb_meta_load(&meta, folder, "ijbc", &err), 0), "%s",
+              err.text);
+    return meta;
+}
+
+Test(ijb_meta, joins_lists_and_indexes_templates)
+{
+    struct ff_ijb_meta *m = load();
+    cr_assert(eq(i64, m->image_count, 4));
+    cr_assert(eq(int, m->template_count, 2));
+    cr_assert(eq(i64, m->template_id[0], 5));
+    cr_assert(eq(i64, m->template_id[1], INT64_C(70000000001)));
+    cr_assert(not(m->reordered));
+    cr_assert(eq(str, (char *)m->image[2].name, "x/c.png"));
+    cr_assert(epsilon_eq(flt, m->image[1].point[4][1], -10.0f, 0));
+    cr_assert(epsilon_eq(flt, m->image[2].point[0][0], 10.0f, 0));
+    cr_assert(epsilon_eq(flt, m->image[3].det_score, 0.75f, 0));
+    cr_assert(eq(i64, m->member_start[0], 0));
+    cr_assert(eq(i64, m->member_start[1], 2));
+    cr_assert(eq(i64, m->member_start[2], 4));
+    static const int32_t members[4] = {1, 3, 2, 0}; /* media 3 3 | 2 9 */
+    cr_assert(eq(int, memcmp(m->member, members, sizeof members), 0));
+    cr_assert(eq(i64, m->pair_count, 2));
+    cr_assert(eq(i64, m->genuine_count, 1));
+    cr_assert(eq(int, m->pair_a[0], 0));
+    cr_assert(eq(int, m->pair_b[0], 1));
+    cr_assert(eq(int, m->genuine[1], 1));
+    ff_ijb_meta_destroy(m);
+}
+
+Test(ijb_meta, another_row_order_is_joined_by_name)
+{
+    put("ijbc_face_tid_mid.txt",
+        "d.jpg 5 3\nx/c.png 70000000001 2\nb.jpg 70000000001 9\na.jpg 5 3\n");
+    struct ff_ijb_meta *m = load();
+    cr_assert(m->reordered);
+    static const int32_t members[4] = {1, 3, 2, 0};
+    cr_assert(eq(int, memcmp(m->member, members, sizeof members), 0));
+    ff_ijb_meta_destroy(m);
+}
+
+Test(ijb_meta, last_line_may_lack_its_newline)
+{
+    put("ijbc_template_pair_label.txt", "5 70000000001 0\n5 5 1");
+    struct ff_ijb_meta *m = load();
+    cr_assert(eq(i64, m->pair_count, 2));
+    ff_ijb_meta_destroy(m);
+}
+
+Test(ijb_meta, takes_five_points_out_of_68)
+{
+    char text[4096];
+    int n = snprintf(text, sizeof text, "a.jpg");
+    for (int k = 0; k < 68; k++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %d %d.5", k, 100 + k);
+    snprintf(text + n, sizeof text - (size_t)n, " 0.5\n");
+    put("ijbc_name_5pts_score.txt", text);
+    put("ijbc_face_tid_mid.txt", "a.jpg 5 3\n");
+    put("ijbc_template_pair_label.txt", "5 5 1\n5 5 0\n");
+    struct ff_ijb_meta *m = load();
+    static const float want[5][2] = {
+        {37.5f, 138}, {43.5f, 144}, {30, 130.5f}, {48, 148.5f}, {54, 154.5f}};
+    cr_assert(eq(int, memcmp(m->image[0].point, want, sizeof want), 0));
+    ff_ijb_meta_destroy(m);
+}
+
+static const struct refusal {
+    const char *file, *text, *message;
+} refusals[] = {
+    {"ijbc_name_5pts_score.txt", "", "score.txt: empty"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 0.5\n",
+     "score.txt:1: 11 fields, expected 12"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 1O 0.5\n",
+     "score.txt:1: not a coordinate: '1O'"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 nan 0.5\n",
+     "score.txt:1: not a coordinate: 'nan'"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 10 0x1\n",
+     "score.txt:1: not a detector score: '0x1'"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 10 1e99\n",
+     "score.txt:1: not a detector score: '1e99'"},
+    {"ijbc_name_5pts_score.txt",
+     "b.jpg 1 2 3 4 5 6 7 8 9 10 1\nb.jpg 1 2 3 4 5 6 7 8 9 10 1\n",
+     "score.txt:2: name 'b.jpg' was on line 1 already"},
+    {"ijbc_name_5pts_score.txt", "b.jpg 1  2 3 4 5 6 7 8 9 10 1\n",
+     "score.txt:1: fields must be parted by single spaces"},
+    {"ijbc_name_5pts_score.txt", POINTS "e.jpg 1 2 3 4 5 6 7 8 9 10 1\n",
+     "score.txt:5: name 'e.jpg' is not in"},
+    {"ijbc_face_tid_mid.txt", TEMPLATES "e.jpg 5 3\n",
+     "mid.txt:5: name 'e.jpg' is not in"},
+    {"ijbc_face_tid_mid.txt", TEMPLATES "a.jpg 5 3\n",
+     "mid.txt:5: name occurs twice: 'a.jpg'"},
+    {"ijbc_face_tid_mid.txt", "b.jpg 70000000001\n", "mid.txt:1: 2 fields, expected 3"},
+    {"ijbc_face_tid_mid.txt", "b.jpg -1 2\n", "mid.txt:1: not a template id: '-1'"},
+    {"ijbc_face_tid_mid.txt", "b.jpg 1 2.0\n", "mid.txt:1: not a media id: '2.0'"},
+    {"ijbc_face_tid_mid.txt", "b.jpg 1 2\n\na.jpg 1 2\n", "mid.txt:2: empty line"},
+    {"ijbc_face_tid_mid.txt", "b.jpg 1 99999999999999999999\n",
+     "mid.txt:1: not a media id: '99999999999999999999'"},
+    {"ijbc_template_pair_label.txt", "5 70000000001 0\n5 5 2\n",
+     "label.txt:2: expected 'template template 0|1': '5 5 2'"},
+    {"ijbc_template_pair_label.txt", "5 5\n", "label.txt:1: expected"},
+    {"ijbc_template_pair_label.txt", "5 5 1 \n", "label.txt:1: expected"},
+    {"ijbc_template_pair_label.txt", "5 5 1\r\n", "label.txt:1: expected"},
+    {"ijbc_template_pair_label.txt", PAIRS "5 6 1\n",
+     "label.txt:3: template 6 has no image in the set"},
+    {"ijbc_template_pair_label.txt", "5 5 1\n", "label.txt: no impostor pair"},
+    {"ijbc_template_pair_label.txt", "5 5 0\n", "label.txt: no genuine pair"},
+};
+
+Test(ijb_meta, refusals_name_file_line_and_value)
+{
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        struct ff_ijb_meta *meta;
+        struct ff_err err = FF_ERR_INIT;
+        put("ijbc_name_5pts_score.txt", POINTS);
+        put("ijbc_face_tid_mid.txt", TEMPLATES);
+        put("ijbc_template_pair_label.txt", PAIRS);
+        put(refusals[i].file, refusals[i].text);
+        int rc = ff_ijb_meta_load(&meta, folder, "ijbc", &err);
+        cr_assert(eq(int, rc, FF_EDATA), "case %zu", i);
+        cr_assert(eq(ptr, meta, NULL));
+        cr_assert(ne(ptr, strstr(err.text, refusals[i].message), NULL),
+                  "case %zu: wanted \"%s\", got \"%s\"", i, refusals[i].message,
+                  err.text);
+    }
+}
+
+Test(ijb_meta, missing_file_is_named)
+{
+    struct ff_ijb_meta *meta;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_ijb_meta_load(&meta, folder, "ijbb", &err), FF_EDATA));
+    cr_assert(eq(int, err.code, FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "meta/ijbb_name_5pts_score.txt"), NULL));
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+/* The sweep's logic with a scripted executor: order, resume, failures, refusals, stops.
+ */
+#include <signal.h>
+
+#include "sweep.h"
+#include "sweep_fixture.h"
+
+TestSuite(sweep, .init = fixture_setup, .fini = fixture_teardown, .timeout = 20);
+
+/* One ff-grid run over the small grid. */
+struct trial {
+    struct ff_fake fake;
+    struct ff_sweep_options options;
+    const char *train, *lambdas, *switches;
+    struct ff_err err;
+    int rc, exit_code;
+    int counts[FF_CELL_STATUS_COUNT];
+};
+
+static struct trial new_trial(const struct ff_fake_step *steps, int count)
+{
+    struct trial trial = {.options = FF_SWEEP_OPTIONS_INIT,
+                          .train = "",
+                          .lambdas = "1.0e-5, 2.0e-5",
+                          .switches = ""};
+    trial.fake.steps = steps;
+    trial.fake.step_count = count;
+    trial.fake.info = FIXTURE_INFO;
+    trial.options.poll_ms = trial.options.busy_wait_ms = 0;
+    return trial;
+}
+
+static void run_trial(struct trial *trial)
+{
+    struct ff_exec exec;
+    struct ff_plan *plan;
+    struct ff_sweep *sweep = NULL;
+    char out[128];
+    snprintf(out, sizeof out, "%s/out", fixture_dir);
+    struct ff_grid *grid = fixture_grid(trial->train, trial->lambdas, trial->switches);
+    ff_exec_fake(&exec, &trial->fake);
+    trial->exit_code = -1;
+    cr_assert(
+        eq(int, ff_plan_create(&plan, grid, &exec, &fixture_programs, &trial->err), 0),
+        "%s", trial->err.text);
+    trial->rc = ff_sweep_open(&sweep, out, plan, &exec, &fixture_programs,
+                              &trial->options, &trial->err);
+    if (!trial->rc)
+        trial->rc = ff_sweep_run(&trial->exit_code, sweep, &trial->err);
+    if (sweep)
+        ff_sweep_count(trial->counts, ff_sweep_view_of(sweep));
+    ff_sweep_close(sweep);
+    ff_plan_destroy(plan);
+    ff_grid_destroy(grid);
+    cr_assert(eq(int, trial->fake.surprises, 0));
+}
+
+/* A run without script that must find `trained` and `scored` to do and end well. */
+static void expect_rest(int trained, int scored)
+{
+    struct trial trial = new_trial(NULL, 0);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, 0), "%s", trial.err.text);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, trained));
+    cr_assert(eq(int, trial.fake.scored, scored));
+}
+
+static struct ff_sweep_view load_view(void)
+{
+    struct ff_sweep_view view;
+    struct ff_err err = FF_ERR_INIT;
+    char out[128];
+    snprintf(out, sizeof out, "%s/out", fixture_dir);
+    cr_assert(eq(int, ff_sweep_view_load(&view, out, &err), 0), "%s", err.text);
+    return view;
+}
+
+static void cell_path(char path[256], int cell, const char *name)
+{
+    struct ff_sweep_view view = load_view();
+    snprintf(path, 256, "%s/out/cells/%s/%s", fixture_dir,
+             view.grid->cells[cell].train_key, name);
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, runs_every_cell_once_and_keeps_it)
+{
+    struct trial trial = new_trial(NULL, 0);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.trained, 4));
+    cr_assert(eq(int, trial.fake.scored, 4));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
+    cr_assert(strstr(trial.fake.last_argv, "ijb --root") != NULL);
+    cr_assert(strstr(trial.fake.last_argv, "--flip on --norm on --det on") != NULL);
+    expect_rest(0, 0);
+}
+
+Test(sweep, results_come_from_the_run_directory)
+{
+    expect_rest(4, 4);
+    struct ff_sweep_view view = load_view();
+    const struct ff_cell_result *result = &view.results[3];
+    cr_assert(eq(int, result->status, FF_CELL_DONE));
+    cr_assert(eq(int, result->drop_count, 2));
+    cr_assert(eq(i64, result->drops[1], 7));
+    cr_assert(eq(dbl, result->seconds, 20));
+    cr_assert(eq(dbl, result->final_loss, 1.25));
+    cr_assert(
+        eq(dbl, ff_cell_result_metric(view.grid, result), result->evals[0].tar[5]));
+    cr_assert(not(view.alive));
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, checkpoint_goes_and_model_stays_after_done)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 0, "checkpoint.h5");
+    cr_assert(eq(int, access(path, F_OK), -1));
+    cell_path(path, 0, "model.h5");
+    cr_assert(eq(int, access(path, F_OK), 0));
+}
+
+Test(sweep, failed_cell_does_not_stop_the_others_and_waits_for_retry)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_NOMEM, 0}};
+    struct trial trial = new_trial(steps, 1);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 1));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 3));
+    struct ff_sweep_view view = load_view();
+    cr_assert(eq(int, view.results[0].status, FF_CELL_FAILED));
+    cr_assert(strstr(view.results[0].reason, "out of memory: last words") != NULL, "%s",
+              view.results[0].reason);
+    ff_sweep_view_fini(&view);
+
+    trial = new_trial(NULL, 0);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.fake.started, 0));
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+
+    trial = new_trial(NULL, 0);
+    trial.options.retry_failed = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.fake.trained, 1));
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+}
+
+Test(sweep, signals_and_missing_results_are_failures)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SIGNAL, SIGSEGV, 0},
+                                         {"ff-train", FF_FAKE_EMPTY, 0, 0},
+                                         {"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_EMPTY, 0, 0}};
+    struct trial trial = new_trial(steps, 4);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 3));
+    struct ff_sweep_view view = load_view();
+    cr_assert(eq(str, view.results[0].reason, "ff-train ended by signal 11"));
+    cr_assert(eq(str, view.results[1].reason, "ff-train ended without DONE"));
+    cr_assert(strstr(view.results[2].reason, "no score") != NULL);
+    ff_sweep_view_fini(&view);
+    trial = new_trial(NULL, 0);
+    trial.options.retry_failed = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.fake.trained, 2));
+    cr_assert(eq(int, trial.fake.scored, 3));
+}
+
+Test(sweep, fail_fast_stops_at_the_first_failure)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, 1, 0}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.fail_fast = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+    cr_assert(eq(int, trial.fake.started, 1));
+}
+
+Test(sweep, diverged_is_a_result)
+{
+    const struct ff_fake_step steps[] = {
+        {"ff-train", FF_FAKE_EXIT, FF_EXIT_DIVERGED, 0}};
+    struct trial trial = new_trial(steps, 1);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.counts[FF_CELL_DIVERGED], 1));
+    struct ff_sweep_view view = load_view();
+    cr_assert(eq(str, view.results[0].reason, "loss is NaN"));
+    ff_sweep_view_fini(&view);
+    expect_rest(0, 0);
+}
+
+Test(sweep, stopped_run_goes_on_from_its_checkpoint)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 4},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 6},
+                                         {"ff-train", FF_FAKE_SUCCEED, 0, 0}};
+    struct trial trial = new_trial(steps, 3);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, 6));
+}
+
+Test(sweep, stops_without_progress_become_a_failure)
+{
+    const struct ff_fake_step steps[] = {
+        {"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 4},
+        {"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 4},
+        {"ff-train", FF_FAKE_SIGNAL, SIGKILL, 0},
+        {"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 4}};
+    struct trial trial = new_trial(steps, 4);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 1));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 3));
+}
+
+Test(sweep, killed_child_goes_on)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SIGNAL, SIGKILL, 0},
+                                         {"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_SIGNAL, SIGKILL, 0},
+                                         {"ff-eval", FF_FAKE_SUCCEED, 0, 0}};
+    struct trial trial = new_trial(steps, 4);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, 5));
+    cr_assert(eq(int, trial.fake.scored, 5));
+}
+
+Test(sweep, busy_is_tried_again)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-eval", FF_FAKE_SUCCEED, 0, 0}};
+    struct trial trial = new_trial(steps, 5);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, 6));
+    cr_assert(eq(int, trial.fake.scored, 5));
+}
+
+static int ask_stop(void *context)
+{
+    int *waits = context;
+    if (++*waits == 2)
+        raise(SIGINT);
+    return 0;
+}
+
+Test(sweep, interrupt_stops_the_child_and_the_next_run_goes_on)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_HANG, 0, 0}};
+    struct trial trial = new_trial(steps, 2);
+    int waits = 0;
+    trial.fake.on_wait = ask_stop;
+    trial.fake.on_wait_context = &waits;
+    ff_stop_install();
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, 0), "%s", trial.err.text);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_STOPPED));
+    cr_assert(eq(int, trial.counts[FF_CELL_STALE], 1));
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 0));
+    struct ff_sweep_view view = load_view();
+    cr_assert(eq(int, view.results[0].status, FF_CELL_STALE));
+    cr_assert(view.results[0].trained);
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, trained_but_unscored_is_only_scored)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "eval-ijbc.yaml");
+    cr_assert(eq(int, unlink(path), 0));
+    expect_rest(0, 1);
+}
+
+Test(sweep, damaged_score_is_scored_again)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "eval-ijbc.yaml");
+    FILE *f = fopen(path, "w");
+    fputs("tar: [", f);
+    fclose(f);
+    expect_rest(0, 1);
+}
+
+Test(sweep, broken_run_directory_is_set_aside)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_GARBAGE, 0, 0}};
+    struct trial trial = new_trial(steps, 1);
+    char path[256];
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+    cell_path(path, 0, "");
+    strcpy(path + strlen(path) - 1, ".broken-1/DONE");
+    cr_assert(eq(int, access(path, F_OK), 0), "%s", path);
+}
+
+Test(sweep, damaged_checkpoint_is_set_aside)
+{
+    const struct ff_fake_step steps[] = {
+        {"ff-train", FF_FAKE_EXIT, FF_EXIT_STOPPED, 3}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.max_cells = 1;
+    char path[256];
+    run_trial(&trial);
+    cell_path(path, 1, "");
+    cr_assert(eq(int, ff_mkdirs(path, NULL), 0));
+    cell_path(path, 1, "checkpoint.h5");
+    FILE *f = fopen(path, "w");
+    fputs("no HDF5", f);
+    fclose(f);
+    expect_rest(3, 3);
+    cell_path(path, 1, "");
+    strcpy(path + strlen(path) - 1, ".broken-1/checkpoint.h5");
+    cr_assert(eq(int, access(path, F_OK), 0));
+}
+
+Test(sweep, new_axis_values_add_cells)
+{
+    expect_rest(4, 4);
+    struct trial trial = new_trial(NULL, 0);
+    trial.lambdas = "1.0e-5, 1.5e-5, 2.0e-5";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.trained, 2));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 6));
+}
+
+Test(sweep, changed_meaning_of_finished_cells_is_refused)
+{
+    expect_rest(4, 4);
+    struct trial trial = new_trial(NULL, 0);
+    trial.train = "  momentum: 0.8\n";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, FF_EUSAGE));
+    cr_assert(strstr(trial.err.text, "4 finished cells") != NULL, "%s", trial.err.text);
+    cr_assert(strstr(trial.err.text, "momentum 0.9 -> 0.8") != NULL, "%s",
+              trial.err.text);
+    trial = new_trial(NULL, 0);
+    trial.fake.info = "images: 640\nclasses: 20\nheight: 112\nfingerprint: other\n";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, FF_EUSAGE));
+    cr_assert(strstr(trial.err.text, "data abc123 -> other") != NULL, "%s",
+              trial.err.text);
+    expect_rest(0, 0);
+}
+
+Test(sweep, settings_that_change_no_result_are_taken)
+{
+    expect_rest(4, 4);
+    struct trial trial = new_trial(NULL, 0);
+    trial.train = "  threads: 2\n  checkpoint_minutes: 1.0\n";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, 0), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.started, 0));
+}
+
+Test(sweep, changed_meaning_of_unfinished_cells_is_taken)
+{
+    struct trial trial = new_trial(NULL, 0);
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, 1, 0}};
+    trial.fake.steps = steps;
+    trial.fake.step_count = 1;
+    trial.options.fail_fast = true;
+    run_trial(&trial);
+    trial = new_trial(NULL, 0);
+    trial.train = "  momentum: 0.8\n";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.trained, 4));
+}
+
+Test(sweep, changed_switch_scores_without_training)
+{
+    expect_rest(4, 4);
+    struct trial trial = new_trial(NULL, 0);
+    trial.switches = ", flip: false";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.trained, 0));
+    cr_assert(eq(int, trial.fake.scored, 4));
+    cr_assert(strstr(trial.fake.last_argv, "--flip off") != NULL);
+}
+
+Test(sweep, rescoring_never_trains)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SUCCEED, 0, 0}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.max_cells = 2;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_STOPPED));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 2));
+    trial = new_trial(NULL, 0);
+    trial.options.score_only = trial.options.rescore = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, 0));
+    cr_assert(eq(int, trial.fake.scored, 2));
+}
+
+Test(sweep, scores_of_a_model_not_kept_stay)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 2, "model.h5");
+    cr_assert(eq(int, unlink(path), 0));
+    struct trial trial = new_trial(NULL, 0);
+    trial.options.score_only = trial.options.rescore = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.fake.scored, 3));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
+    trial = new_trial(NULL, 0);
+    trial.switches = ", norm: false";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 1));
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+}
+
+Test(sweep, only_picks_cells)
+{
+    struct trial trial = new_trial(NULL, 0);
+    trial.options.only = "lambda=2e-5,tau=0.2";
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
+    cr_assert(eq(int, trial.fake.trained, 1));
+    cr_assert(eq(int, trial.counts[FF_CELL_PLANNED], 3));
+}
+
+Test(sweep, max_hours_stops_with_a_checkpoint)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_HANG, 0, 5}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.max_hours = 1e-6;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_STOPPED));
+    cr_assert(eq(int, trial.counts[FF_CELL_PLANNED], 4));
+    expect_rest(4, 4);
+}
+
+Test(sweep, second_owner_is_refused)
+{
+    char path[128];
+    int fd;
+    snprintf(path, sizeof path, "%s/out", fixture_dir);
+    cr_assert(eq(int, ff_mkdirs(path, NULL), 0));
+    strcat(path, "/lock");
+    cr_assert(eq(int, ff_lock(&fd, path, NULL), 0));
+    struct trial trial = new_trial(NULL, 0);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, FF_EBUSY));
+    cr_assert(strstr(trial.err.text, "pid") != NULL, "%s", trial.err.text);
+    close(fd);
+    expect_rest(4, 4);
+}
+
+Test(sweep, log_cut_at_any_line_still_ends_in_the_same_place)
+{
+    char path[128], *text;
+    size_t bytes;
+    expect_rest(4, 4);
+    snprintf(path, sizeof path, "%s/out/events.log", fixture_dir);
+    cr_assert(eq(int, ff_read_file(&text, &bytes, path, NULL), 0));
+    for (size_t cut = 0; cut < bytes; cut += 97) {
+        FILE *f = fopen(path, "w");
+        fwrite(text, 1, cut, f);
+        fclose(f);
+        expect_rest(0, 0);
+    }
+    free(text);
+}

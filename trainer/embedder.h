@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* A trained network as a function from aligned faces to embeddings. */
+#ifndef FF_EMBEDDER_H
+#define FF_EMBEDDER_H
+
+#include <stdint.h>
+
+#include "err.h"
+
+struct ff_embedder;
+
+/* Opens model.h5 (or checkpoint.h5) for batches of `batch` on a backend (enum
+ * ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM, FF_EUSAGE. */
+int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
+                       int backend, int threads, struct ff_err *err);
+void ff_embedder_destroy(struct ff_embedder *embedder);
+
+int ff_embedder_image_size(const struct ff_embedder *embedder); /* side, pixels */
+int ff_embedder_dim(const struct ff_embedder *embedder);        /* D */
+/* One line on backend, library and instruction set. Borrowed. */
+const char *ff_embedder_backend(const struct ff_embedder *embedder);
+
+/* embedding (count, D) f32, not normalised, of pixels (count, H, W, 3) u8 RGB with
+ * flip (count) 1 = mirror horizontally, NULL = none; BN in eval mode, fp32.
+ * 1 <= count <= batch. */
+int ff_embedder_run(float *embedding, struct ff_embedder *embedder,
+                    const uint8_t *pixels, const uint8_t *flip, int count,
+                    struct ff_err *err);
+
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/* Element-wise and reducing kernels over rows of channel-last data.
+ *
+ * The Makefile compiles this file once for each instruction set with
+ * -DFF_ROWS=onednn_rows_<set>. Sixteen channels are one vector value, which the
+ * compiler maps to one AVX-512, two AVX or four SSE registers; the arithmetic is the
+ * same on each. Reductions sum chunks of 64 rows in float around the chunk's first row
+ * (so that a large mean costs no digits) and chunks in double. */
+#include <math.h>
+#include <string.h>
+
+#include "onednn_priv.h"
+
+#ifndef FF_ROWS
+#define FF_ROWS onednn_rows_base
+#endif
+#define FF_ISA_NAME FF_STRINGIFY(FF_ROWS)
+
+#define LANES 16
+#define CHUNK_ROWS 64
+
+/* Clang's vector_size types must not be passed by value across differing targets; all
+ * uses below stay inside static inline functions of this file. */
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t veci __attribute__((vector_size(LANES * 4)));
+
+static inline __attribute__((always_inline)) void load(vec *out, const float *p)
+{
+    memcpy(out, p, sizeof *out);
+}
+static inline __attribute__((always_inline)) void store(float *p, const vec *v)
+{
+    memcpy(p, v, sizeof *v);
+}
+/* out = pre > 0 ? yes : no, lane by lane. */
+static inline __attribute__((always_inline)) void
+select_positive(vec *out, const vec *pre, const vec *yes, const vec *no)
+{
+    veci mask = *pre > (vec){0};
+    *out = (vec)((mask & (veci)*yes) | (~mask & (veci)*no));
+}
+
+static void stats(double *sum, double *sum_sq, const float *x, int64_t rows, int C)
+{
+    for (int64_t r0 = 0; r0 < rows; r0 += CHUNK_ROWS) {
+        int64_t n = rows - r0 < CHUNK_ROWS ? rows - r0 : CHUNK_ROWS;
+        for (int c = 0; c < C; c += LANES) {
+            vec origin, s = {0}, q = {0};
+            load(&origin, x + r0 * C + c);
+            for (int64_t r = r0; r < r0 + n; r++) {
+                vec v;
+                load(&v, x + r * C + c);
+                v -= origin;
+                s += v;
+                q += v * v;
+            }
+            for (int i = 0; i < LANES; i++) {
+                double o = origin[i], si = s[i];
+                sum[c + i] += si + (double)n * o;
+                sum_sq[c + i] += (double)q[i] + 2 * o * si + (double)n * o * o;
+            }
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void
+apply_kind(bool prelu, bool add, bool add_bn, float *y, const float *x,
+           const float *scale, const float *shift, const float *slope,
+           const float *residual, const float *residual_scale,
+           const float *residual_shift, int64_t rows, int C)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int c = 0; c < C; c += LANES) {
+            vec v, a, b;
+            load(&v, x + r * C + c);
+            load(&a, scale + c);
+            load(&b, shift + c);
+            v = v * a + b;
+            if (prelu) {
+                vec s;
+                load(&s, slope + c);
+                s *= v;
+                select_positive(&v, &v, &v, &s);
+            }
+            if (add) {
+                vec w;
+                load(&w, residual + r * C + c);
+                if (add_bn) {
+                    load(&a, residual_scale + c);
+                    load(&b, residual_shift + c);
+                    w = w * a + b;
+                }
+                v += w;
+            }
+            store(y + r * C + c, &v);
+        }
+}
+
+static void apply(float *y, const float *x, const float *scale, const float *shift,
+                  const float *slope, const float *residual,
+                  const float *residual_scale, const float *residual_shift,
+                  int64_t rows, int C)
+{
+#define KIND(prelu, add, add_bn)                                                       \
+    apply_kind(prelu, add, add_bn, y, x, scale, shift, slope, residual,                \
+               residual_scale, residual_shift, rows, C)
+    if (slope && !residual)
+        KIND(true, false, false);
+    else if (slope)
+        KIND(true, true, residual_scale != NULL);
+    else if (!residual)
+        KIND(false, false, false);
+    else if (residual_scale)
+        KIND(false, true, true);
+    else
+        KIND(false, true, false);
+#undef KIND
+}
+
+static inline __attribute__((always_inline)) void
+bwd_reduce_kind(bool prelu, double *sums, const float *dout, const float *x,
+                const float *scale, const float *shift, const float *mean,
+                const float *invstd, const float *slope, int64_t rows, int C)
+{
+    for (int64_t r0 = 0; r0 < rows; r0 += CHUNK_ROWS) {
+        int64_t n = rows - r0 < CHUNK_ROWS ? rows - r0 : CHUNK_ROWS;
+        for (int c = 0; c < C; c += LANES) {
+            vec a = {0}, b = {0}, w = {0}, m, k, s0 = {0}, s1 = {0}, s2 = {0};
+            load(&m, mean + c);
+            load(&k, invstd + c);
+            if (prelu) {
+                load(&a, scale + c);
+                load(&b, shift + c);
+                load(&w, slope + c);
+            }
+            for (int64_t r = r0; r < r0 + n; r++) {
+                vec v, d;
+                load(&v, x + r * C + c);
+                load(&d, dout + r * C + c);
+                if (prelu) {
+                    vec zero = {0}, pre = a * v + b, scaled = d * w, dpre = d * pre;
+                    select_positive(&dpre, &pre, &zero, &dpre);
+                    s2 += dpre;
+                    select_positive(&d, &pre, &d, &scaled);
+                }
+                s0 += d;
+                s1 += d * ((v - m) * k);
+            }
+            for (int i = 0; i < LANES; i++) {
+                sums[c + i] += (double)s0[i];
+                sums[C + c + i] += (double)s1[i];
+                if (prelu)
+                    sums[2 * C + c + i] += (double)s2[i];
+            }
+        }
+    }
+}
+
+static void bwd_reduce(double *sums, const float *dout, const float *x,
+                       const float *scale, const float *shift, const float *mean,
+                       const float *invstd, const float *slope, int64_t rows, int C)
+{
+    if (slope)
+        bwd_reduce_kind(true, sums, dout, x, scale, shift, mean, invstd, slope, rows,
+                        C);
+    else
+        bwd_reduce_kind(false, sums, dout, x, scale, shift, mean, invstd, slope, rows,
+                        C);
+}
+
+static inline __attribute__((always_inline)) void
+bwd_apply_kind(bool prelu, bool more, float *dx, const float *dout, const float *x,
+               const float *scale, const float *shift, const float *slope,
+               const float *pa, const float *pb, const float *pc, const float *add,
+               int64_t rows, int C)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int c = 0; c < C; c += LANES) {
+            vec v, d, a, b, e;
+            load(&v, x + r * C + c);
+            load(&d, dout + r * C + c);
+            if (prelu) {
+                vec w, pre;
+                load(&a, scale + c);
+                load(&b, shift + c);
+                load(&w, slope + c);
+                pre = a * v + b;
+                w *= d;
+                select_positive(&d, &pre, &d, &w);
+            }
+            load(&a, pa + c);
+            load(&b, pb + c);
+            load(&e, pc + c);
+            d = a * d + b * v + e;
+            if (more) {
+                load(&e, add + r * C + c);
+                d += e;
+            }
+            store(dx + r * C + c, &d);
+        }
+}
+
+static void bwd_apply(float *dx, const float *dout, const float *x, const float *scale,
+                      const float *shift, const float *slope, const float *a,
+                      const float *b, const float *c, const float *add, int64_t rows,
+                      int C)
+{
+#define KIND(prelu, more)                                                              \
+    bwd_apply_kind(prelu, more, dx, dout, x, scale, shift, slope, a, b, c, add, rows, C)
+    if (slope && add)
+        KIND(true, true);
+    else if (slope)
+        KIND(true, false);
+    else if (add)
+        KIND(false, true);
+    else
+        KIND(false, false);
+#undef KIND
+}
+
+static void sgd(float *w, float *v, const float *g, float factor, float momentum,
+                float decay, float lr, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec wi, vi, gi;
+        load(&wi, w + i);
+        load(&vi, v + i);
+        load(&gi, g + i);
+        vi = momentum * vi + (factor * gi + decay * wi);
+        wi -= lr * vi;
+        store(v + i, &vi);
+        store(w + i, &wi);
+    }
+    for (; i < n; i++) {
+        v[i] = momentum * v[i] + (factor * g[i] + decay * w[i]);
+        w[i] -= lr * v[i];
+    }
+}
+
+static double sum_squares(bool *finite, const float *x, int64_t n)
+{
+    double total = 0;
+    int64_t i = 0;
+    while (i + LANES <= n) {
+        int64_t end = i + LANES * CHUNK_ROWS < n ? i + LANES * CHUNK_ROWS : n;
+        vec s = {0};
+        for (; i + LANES <= end; i += LANES) {
+            vec v;
+            load(&v, x + i);
+            s += v * v;
+        }
+        for (int k = 0; k < LANES; k++)
+            total += (double)s[k];
+    }
+    for (; i < n; i++)
+        total += (double)x[i] * x[i];
+    /* A sum of squares of finite floats can overflow only past 1e38: look again. */
+    *finite = true;
+    if (!isfinite(total)) {
+        total = 0;
+        for (i = 0; i < n; i++) {
+            *finite = *finite && isfinite(x[i]);
+            total += (double)x[i] * x[i];
+        }
+    }
+    return total;
+}
+
+/* exp(x) for x <= 0, relative error below 2e-7: 2^k times a degree-6 polynomial on
+ * [-ln2/2, ln2/2], ln 2 taken off in two parts (Cody and Waite). Below -87: 0. */
+static inline __attribute__((always_inline)) void exp_nonpositive(vec *out,
+                                                                  const vec *x)
+{
+    const float round_bias =
+        12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    vec lowest = (vec){0} - 87.0f, clamped;
+    vec above = *x - lowest;
+    select_positive(&clamped, &above, x, &lowest);
+    vec k = clamped * 1.44269504f + round_bias;
+    veci exponent = (veci)k << 23;
+    k -= round_bias;
+    vec r = clamped - k * 0.693359375f;
+    r -= k * -2.12194440e-4f;
+    vec p = r * 1.3981999507e-3f + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    vec result = (vec)((veci)p + exponent), zero = {0};
+    select_positive(out, &above, &result, &zero);
+    veci nan = *x != *x;
+    *out = (vec)((nan & (veci)*x) | (~nan & (veci)*out));
+}
+
+static double exp_sum(float *x, float max, int64_t n)
+{
+    double total = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v;
+        load(&v, x + i);
+        v -= max;
+        exp_nonpositive(&v, &v);
+        store(x + i, &v);
+        for (int k = 0; k < LANES; k++)
+            total += (double)v[k];
+    }
+    if (i < n) {
+        float tail[LANES];
+        vec v;
+        for (int k = 0; k < LANES; k++)
+            tail[k] = i + k < n ? x[i + k] - max : -INFINITY;
+        load(&v, tail);
+        exp_nonpositive(&v, &v);
+        for (int k = 0; i + k < n; k++) {
+            x[i + k] = v[k];
+            total += (double)v[k];
+        }
+    }
+    return total;
+}
+
+const struct onednn_rows FF_ROWS = {
+    .isa = FF_ISA_NAME,
+    .stats = stats,
+    .apply = apply,
+    .bwd_reduce = bwd_reduce,
+    .bwd_apply = bwd_apply,
+    .sgd = sgd,
+    .sum_squares = sum_squares,
+    .exp_sum = exp_sum,
+};

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/* The training loop.
+ *
+ * Iteration t: the scheduler gives the LR, the loader the batch; forward, loss,
+ * backward, norm and finiteness, update; the scheduler sees the loss. A step with a
+ * non-finite gradient changes no weight but counts in T, its loss enters the slope, and
+ * BN's running statistics have moved. Stop flag, period and --stop-after lead to a
+ * checkpoint; curve.csv is on disk before a checkpoint takes its name. */
+#include "train.h"
+
+#include <glob.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "h5io.h"
+#include "hash.h"
+#include "log.h"
+#include "model_file.h"
+#include "process.h"
+#include "rng.h"
+#include "train_priv.h"
+
+#define MAX_SKIPPED_IN_ROW 200 /* then the run counts as diverged */
+
+static int alloc_head(struct ff_train *run, struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    int64_t count = run->classes * p->embedding;
+    struct ff_head_shape shape = {.N = (int)p->batch,
+                                  .D = (int)p->embedding,
+                                  .CLS = run->classes,
+                                  .kind = p->head,
+                                  .margin_grad = p->margin_grad,
+                                  .scale = (float)p->scale,
+                                  .margin = (float)p->margin};
+    int rc = run->ops->alloc(run->ctx, &run->head_weight, count, 4, err);
+    if (!rc)
+        rc = run->ops->alloc(run->ctx, &run->head_dweight, count, 4, err);
+    if (!rc)
+        rc = run->ops->alloc(run->ctx, &run->head_velocity, count, 4, err);
+    if (!rc)
+        rc = run->ops->alloc(run->ctx, &run->dembedding, p->batch * p->embedding, 4,
+                             err);
+    if (!rc)
+        rc = run->ops->head_create(run->ctx, &run->head, &shape, err);
+    return rc;
+}
+
+/* Class centres N(0, 0.01), as the published recipe. */
+static int init_head(struct ff_train *run, struct ff_err *err)
+{
+    int64_t count = run->head_weight.count;
+    uint64_t stream = ff_stream("head.weight"), seed = (uint64_t)run->params->seed;
+    float *values = malloc((size_t)count * sizeof *values);
+    if (!values)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (float)(0.01 * ff_rng_normal(seed, stream, (uint64_t)i));
+    run->ops->upload(run->ctx, &run->head_weight, values);
+    free(values);
+    return 0;
+}
+
+/* Weights of `init`: the network's, and the head's where the file holds them. */
+static int load_init(struct ff_train *run, struct ff_err *err)
+{
+    const char *path = run->params->init;
+    hid_t file;
+    int rc = ff_model_load(run->model, path, err);
+    if (!rc)
+        rc = ff_h5_open(&file, path, false, err);
+    if (rc)
+        return rc;
+    if (ff_h5_exists(file, "head.weight")) {
+        hsize_t dims[2] = {(hsize_t)run->classes, (hsize_t)run->params->embedding};
+        void *values;
+        rc = ff_h5_read(&values, file, "head.weight", H5T_NATIVE_FLOAT, 2, dims, err);
+        if (!rc) {
+            run->ops->upload(run->ctx, &run->head_weight, values);
+            free(values);
+        }
+    }
+    H5Fclose(file);
+    return rc;
+}
+
+static int start_weights(struct ff_train *run, struct ff_err *err)
+{
+    char checkpoint[FF_PATH_MAX];
+    const char *from = checkpoint;
+    int rc = ff_path(checkpoint, err, "%s/checkpoint.h5", run->options->out);
+    if (rc)
+        return rc;
+    if (access(checkpoint, F_OK) != 0)
+        from = run->options->from;
+    if (from) {
+        rc = ff_checkpoint_read(run, from, err);
+        if (!rc)
+            ff_info("goes on from %s at iteration %lld of %lld", from,
+                    (long long)run->iteration, (long long)run->iterations);
+        return rc;
+    }
+    rc = ff_model_init(run->model, (uint64_t)run->params->seed, err);
+    if (!rc)
+        rc = init_head(run, err);
+    if (!rc && *run->params->init)
+        rc = load_init(run, err);
+    return rc;
+}
+
+static int set_up(struct ff_train *run, struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    char init_hash[FF_SHA256_HEX] = "";
+    if (!*p->data)
+        return ff_err_set(err, FF_EUSAGE, "no training set: give data: DIR");
+    int rc = ff_dataset_open(&run->dataset, p->data, err);
+    if (!rc)
+        rc = ff_dataset_fingerprint(run->fingerprint, run->dataset, err);
+    if (!rc && *p->init)
+        rc = ff_sha256_file(init_hash, p->init, err);
+    if (rc)
+        return rc;
+    ff_train_key(run->train_key, p, run->fingerprint, init_hash);
+    int64_t images = ff_dataset_count(run->dataset);
+    run->classes = ff_dataset_classes(run->dataset);
+    run->iterations_epoch = images / p->batch;
+    run->iterations = p->epochs * run->iterations_epoch;
+    if (run->iterations == 0)
+        return ff_err_set(err, FF_EUSAGE,
+                          "%s: %lld images are less than one batch of %lld", p->data,
+                          (long long)images, (long long)p->batch);
+    run->threads = p->threads ? (int)p->threads : ff_cpu_count();
+    run->workers = p->workers ? (int)p->workers : 1;
+    rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, p->backend,
+                     run->threads, err);
+    if (rc)
+        return rc;
+    ff_info("backend %s (%s; %s)", run->ops->name, run->ops->describe(run->ctx),
+            run->backend_reason);
+    struct ff_model_config config = ff_model_config_from(p);
+    rc = ff_model_create(&run->model, run->ops, run->ctx, &config, (int)p->batch, true,
+                         err);
+    if (!rc)
+        rc = alloc_head(run, err);
+    for (run->schedule_count = 0; !rc && run->schedule_count < FF_MAX_CELLS;)
+        rc = ff_schedule_create(&run->schedules[run->schedule_count++], p,
+                                run->iterations, err);
+    if (!rc)
+        rc = start_weights(run, err);
+    if (rc)
+        return rc;
+    ff_info("%lld images of %lld identities, %lld iterations, %.1f M parameters + head "
+            "%.1f M, train key %.12s",
+            (long long)images, (long long)run->classes, (long long)run->iterations,
+            1e-6 * (double)ff_model_parameter_count(run->model),
+            1e-6 * (double)run->head_weight.count, run->train_key);
+    struct ff_loader_options options = {.batch = p->batch,
+                                        .image_size_px = (int)p->image_size,
+                                        .seed = (uint64_t)p->seed,
+                                        .flip_probability = p->flip,
+                                        .workers = run->workers,
+                                        .first_iteration = run->iteration,
+                                        .iterations = run->iterations,
+                                        .max_bad_samples = p->max_bad_samples,
+                                        .bad_samples = run->bad_samples};
+    return ff_loader_create(&run->loader, run->dataset, &options, err);
+}
+
+static void tear_down(struct ff_train *run)
+{
+    ff_loader_destroy(run->loader);
+    for (int i = 0; i < run->schedule_count; i++)
+        ff_schedule_destroy(run->schedules[i]);
+    if (run->ctx) {
+        run->ops->head_destroy(run->ctx, run->head);
+        run->ops->free(run->ctx, &run->head_weight);
+        run->ops->free(run->ctx, &run->head_dweight);
+        run->ops->free(run->ctx, &run->head_velocity);
+        run->ops->free(run->ctx, &run->dembedding);
+        ff_model_destroy(run->model);
+        run->ops->destroy(run->ctx);
+    }
+    ff_dataset_close(run->dataset);
+    if (run->curve)
+        fclose(run->curve);
+    if (run->telemetry)
+        fclose(run->telemetry);
+}
+
+/* One optimizer step on a batch. */
+static int step(struct ff_train *run, float *loss, struct ff_step_result *result,
+                const struct ff_batch *batch, double lr, struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    const struct ff_ops *ops = run->ops;
+    struct ff_model *m = run->model;
+    struct ff_sgd sgd = {.lr = lr,
+                         .momentum = p->momentum,
+                         .weight_decay = p->weight_decay,
+                         .clip_norm = p->clip_norm,
+                         .loss_scale = 1.0};
+    const struct ff_tensor *embedding = ff_model_forward(m, batch->pixels, batch->flip);
+    ops->head_fwd(run->ctx, run->head, loss, embedding, &run->head_weight,
+                  batch->label);
+    if (!isfinite(*loss))
+        return ops->sync(run->ctx, err);
+    ops->head_bwd(run->ctx, run->head, &run->dembedding, &run->head_dweight, embedding,
+                  &run->head_weight);
+    ff_model_backward(m, &run->dembedding);
+    ops->grad_check(run->ctx, &m->dweight, &run->head_dweight, &sgd);
+    ops->sgd(run->ctx, &m->weight, &m->velocity, &m->dweight, &sgd, true);
+    ops->sgd(run->ctx, &run->head_weight, &run->head_velocity, &run->head_dweight, &sgd,
+             false);
+    ff_model_pack(m);
+    ops->step_result(run->ctx, result);
+    return ops->sync(run->ctx, err);
+}
+
+static int save_checkpoint(struct ff_train *run, struct ff_err *err)
+{
+    char path[FF_PATH_MAX];
+    run->bad_samples = ff_loader_bad_samples(run->loader);
+    int rc = ff_train_sync_curves(run, err);
+    if (!rc)
+        rc = ff_path(path, err, "%s/checkpoint.h5", run->options->out);
+    if (!rc)
+        rc = ff_checkpoint_write(run, path, err);
+    return rc;
+}
+
+static int diverged(struct ff_train *run, double loss, const char *reason,
+                    struct ff_err *err)
+{
+    int rc = ff_train_sync_curves(run, err);
+    if (!rc)
+        rc = ff_train_write_diverged(run, loss, reason, err);
+    return rc ? rc
+              : ff_err_set(err, FF_EDIVERGED, "diverged at iteration %lld: %s",
+                           (long long)run->iteration, reason);
+}
+
+static void show_progress(const struct ff_train *run, double loss, double lr,
+                          double slope, bool last)
+{
+    char left[32];
+    double done = (double)(run->iteration - run->first_iteration);
+    double rate = done / fmax(ff_now() - run->started, 1e-9);
+    ff_duration(left, (double)(run->iterations - run->iteration) / rate);
+    double share = (double)run->iteration / (double)run->iterations;
+    char bar[21];
+    for (int i = 0; i < 20; i++)
+        bar[i] = i < (int)(share * 20) ? '#' : '.';
+    bar[20] = 0;
+    ff_progress(
+        last,
+        "[%s] %3.0f %%  %lld/%lld  %.0f samples/s  loss %.4f  lr %.3g  slope %.2e  "
+        "ETA %s",
+        bar, 100 * share, (long long)run->iteration, (long long)run->iterations,
+        rate * (double)run->params->batch, loss, lr, slope, left);
+}
+
+static bool checkpoint_due(const struct ff_train *run, double last_checkpoint)
+{
+    const struct ff_params *p = run->params;
+    int64_t every = p->checkpoint_every_iterations;
+    return (p->checkpoint_minutes > 0 &&
+            ff_now() - last_checkpoint > 60 * p->checkpoint_minutes) ||
+           (every > 0 && run->iteration % every == 0);
+}
+
+static int loop(struct ff_train *run, struct ff_err *err)
+{
+    struct ff_schedule *schedule = run->schedules[0];
+    double last_checkpoint = ff_now();
+    int rc = 0;
+    run->first_iteration = run->iteration;
+    run->started = ff_now();
+    while (run->iteration < run->iterations) {
+        struct ff_batch batch;
+        struct ff_step_result result = {.finite = false, .grad_norm = NAN};
+        float loss = NAN;
+        double lr = ff_schedule_lr(schedule);
+        rc = ff_loader_next(&batch, run->loader, err);
+        if (!rc)
+            rc = step(run, &loss, &result, &batch, lr, err);
+        if (rc)
+            return rc;
+        for (int i = 0; i < run->schedule_count && isfinite(loss); i++)
+            ff_schedule_observe(run->schedules[i], (double)loss);
+        double slope = ff_schedule_slope(schedule);
+        rc = ff_train_write_curve(run, (double)loss, lr, slope, !result.finite,
+                                  result.grad_norm, err);
+        if (rc)
+            return rc;
+        run->last_loss = (double)loss;
+        if (!isfinite(loss))
+            return diverged(run, (double)loss, "the loss is not finite", err);
+        run->skipped_in_row = result.finite ? 0 : run->skipped_in_row + 1;
+        if (run->skipped_in_row >= MAX_SKIPPED_IN_ROW)
+            return diverged(run, (double)loss, "200 skipped steps in a row", err);
+        run->iteration++;
+        show_progress(run, (double)loss, lr, slope, run->iteration == run->iterations);
+        if (run->iteration == run->iterations)
+            break;
+        bool stop = ff_stop_requested() ||
+                    (run->options->stop_after &&
+                     run->iteration - run->first_iteration >= run->options->stop_after);
+        if (stop || checkpoint_due(run, last_checkpoint)) {
+            rc = save_checkpoint(run, err);
+            if (rc)
+                return rc;
+            last_checkpoint = ff_now();
+        }
+        if (stop)
+            return ff_err_set(err, FF_ESTOPPED,
+                              "stopped with a checkpoint at iteration %lld of %lld",
+                              (long long)run->iteration, (long long)run->iterations);
+    }
+    rc = save_checkpoint(run, err);
+    return rc ? rc : ff_train_finish(run, err);
+}
+
+/* Removes what a killed writer left half-written; the lock is held, so nobody writes.
+ */
+static int remove_temporaries(const char *directory, struct ff_err *err)
+{
+    char pattern[FF_PATH_MAX];
+    glob_t found;
+    int rc = ff_path(pattern, err, "%s/*.tmp.*", directory);
+    if (rc || glob(pattern, 0, NULL, &found) != 0)
+        return rc;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        unlink(found.gl_pathv[i]);
+    globfree(&found);
+    return 0;
+}
+
+/* Whether the directory holds this run, finished; another run's is FF_EUSAGE. The
+ * checkpoint may be gone by then, so model.h5 is asked. */
+static int already_done(bool *done, const struct ff_train *run, struct ff_err *err)
+{
+    char path[FF_PATH_MAX], *key = NULL;
+    hid_t file;
+    int rc = ff_path(path, err, "%s/DONE", run->options->out);
+    *done = !rc && access(path, F_OK) == 0;
+    if (rc || !*done)
+        return rc;
+    rc = ff_path(path, err, "%s/model.h5", run->options->out);
+    if (!rc)
+        rc = ff_h5_open(&file, path, false, err);
+    if (rc)
+        return rc;
+    rc = ff_h5_get_text(&key, file, "train_key", err);
+    if (!rc && strcmp(key, run->train_key) != 0)
+        rc = ff_err_set(err, FF_EUSAGE,
+                        "%s: is of another run (train key %.12s, this run %.12s)", path,
+                        key, run->train_key);
+    H5Fclose(file);
+    free(key);
+    return rc;
+}
+
+int ff_train_run(const struct ff_params *params, const struct ff_train_options *options,
+                 struct ff_err *err)
+{
+    struct ff_train run = {.params = params, .options = options, .bit_equal = true};
+    char path[FF_PATH_MAX];
+    int lock = -1;
+    bool done = false;
+    int rc = ff_mkdirs(options->out, err);
+    if (!rc)
+        rc = ff_path(path, err, "%s/lock", options->out);
+    if (!rc)
+        rc = ff_lock(&lock, path, err);
+    if (!rc)
+        rc = remove_temporaries(options->out, err);
+    if (!rc)
+        rc = ff_path(path, err, "%s/log.txt", options->out);
+    if (!rc && ff_log_open(path) != 0)
+        rc = ff_err_errno(err, FF_EFAIL, "%s", path);
+    if (!rc)
+        rc = set_up(&run, err);
+    if (!rc)
+        rc = already_done(&done, &run, err);
+    if (!rc && done) {
+        ff_info("%s: done already", options->out);
+        goto done;
+    }
+    if (!rc)
+        rc = ff_train_write_record(&run, err);
+    if (!rc)
+        rc = ff_train_open_curves(&run, err);
+    if (!rc)
+        rc = loop(&run, err);
+done:
+    tear_down(&run);
+    ff_log_open(NULL);
+    if (lock >= 0)
+        close(lock);
+    return rc;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* State of a training run: shared by train.c (set-up, loop), checkpoint.c and
+ * train_files.c (what a run directory holds). */
+#ifndef FF_TRAIN_PRIV_H
+#define FF_TRAIN_PRIV_H
+
+#include <stdio.h>
+
+#include "atomic_file.h"
+#include "dataset.h"
+#include "loader.h"
+#include "model.h"
+#include "schedule.h"
+#include "train.h"
+
+#define FF_CHECKPOINT_SCHEMA "ff-checkpoint/1"
+#define FF_MAX_CELLS 1 /* schedulers on one trunk */
+
+struct ff_train {
+    const struct ff_params *params;
+    const struct ff_train_options *options;
+    char train_key[65], fingerprint[65];
+    const struct ff_ops *ops;
+    struct ff_ops_ctx *ctx;
+    const char *backend_reason;
+    int threads, workers;
+    struct ff_dataset *dataset;
+    struct ff_loader *loader;
+    struct ff_model *model;
+    struct ff_head_plan *head;
+    int64_t classes;
+    struct ff_tensor head_weight, head_dweight, head_velocity; /* (CLS, D) */
+    struct ff_tensor dembedding;                               /* (N, D) */
+    struct ff_schedule *schedules[FF_MAX_CELLS];
+    int schedule_count;
+    int64_t iterations;       /* T */
+    int64_t iterations_epoch; /* of one epoch */
+    int64_t iteration;        /* steps taken */
+    int64_t skipped_in_row, bad_samples;
+    double seconds_before;   /* of earlier processes of this run */
+    double started;          /* ff_now() at the first step of this process */
+    int64_t first_iteration; /* of this process */
+    double last_loss;
+    bool bit_equal;
+    FILE *curve, *telemetry;
+};
+
+/* -- checkpoint.c -- */
+int ff_checkpoint_write(const struct ff_train *run, const char *path,
+                        struct ff_err *err);
+/* Restores everything; another train key is FF_EUSAGE with both. */
+int ff_checkpoint_read(struct ff_train *run, const char *path, struct ff_err *err);
+
+/* -- train_files.c -- */
+double ff_train_seconds(const struct ff_train *run);
+/* params.yaml and record.yaml. */
+int ff_train_write_record(const struct ff_train *run, struct ff_err *err);
+/* Opens curve.csv and telemetry.csv, cut back to the iterations before run->iteration.
+ */
+int ff_train_open_curves(struct ff_train *run, struct ff_err *err);
+int ff_train_sync_curves(struct ff_train *run, struct ff_err *err);
+int ff_train_write_curve(struct ff_train *run, double loss, double lr, double slope,
+                         bool skipped, double grad_norm, struct ff_err *err);
+/* DIVERGED: iteration, loss, reason. */
+int ff_train_write_diverged(const struct ff_train *run, double loss, const char *reason,
+                            struct ff_err *err);
+/* model.h5, summary.yaml, DONE. */
+int ff_train_finish(struct ff_train *run, struct ff_err *err);
+
+#endif
