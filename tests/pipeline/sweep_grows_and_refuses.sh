@@ -72,10 +72,10 @@ grep -q 'epochs' log
 cmp results/tiny/heatmap.h5 heatmap.before
 echo "changed meaning refused"
 
-flock results/tiny/lock sleep 3 &
-sleep 0.5
-expect 7 ff-grid g.yaml
-wait
+exec 9>>results/tiny/lock
+flock 9
+expect 7 ff-grid g.yaml 9>&-
+exec 9>&-
 echo "second one refused"
 
 expect 0 ff-grid status results/tiny
