@@ -46,7 +46,8 @@ ARCH ?= -march=x86-64-v2
 ifeq ($(SANITIZE),1)
 OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
-GIT_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+# The commit that programs record; rewritten, and with it cli.o, only when it is another.
+GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness $(PKG_CFLAGS)
 CFLAGS += -std=c11 $(OPT) $(WARN) -fopenmp -pthread
 LDLIBS += $(PKG_LIBS) -ldnnl -ldl -lm
@@ -99,6 +100,11 @@ $(B)/bin/%:
 	$(Q)$(CC) $(CFLAGS) $(ARCH) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(B)/obj/common/cli.o: CPPFLAGS += -DFF_GIT_COMMIT='"$(GIT_COMMIT)"'
+$(B)/obj/common/cli.o: $(B)/obj/git_commit
+$(B)/obj/git_commit: FORCE
+	@mkdir -p $(@D)
+	@echo $(GIT_COMMIT) | cmp -s - $@ || echo $(GIT_COMMIT) > $@
+FORCE:
 $(B)/obj/%.o: %.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
@@ -158,6 +164,6 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
-.PHONY: all tests-build deps deps-test demo test check bench lfw-reference install help clean
+.PHONY: FORCE all tests-build deps deps-test demo test check bench lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
