@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Plan and parameters of an IResNet; the passes are in model_pass.c.
+/* Memory, parameters and values of a network; its plan and passes are in its own file,
+ * iresnet.c or mbf.c.
  *
  * Building runs twice over the same code: the first walk only counts (names, offsets,
  * sizes of the two blocks), then the blocks are allocated and the second walk makes
  * views, plans and activations. */
 #include "model.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +14,7 @@
 #include "model_priv.h"
 #include "rng.h"
 
-static const int blocks_per_stage[][4] = {
-    [FF_BACKBONE_R18] = {2, 2, 2, 2},    [FF_BACKBONE_R34] = {3, 4, 6, 3},
-    [FF_BACKBONE_R50] = {3, 4, 14, 3},   [FF_BACKBONE_R100] = {3, 13, 30, 3},
-    [FF_BACKBONE_R200] = {6, 26, 60, 6},
-};
+#define PRELU_START 0.25 /* torch.nn.PReLU */
 
 struct ff_model_config ff_model_config_from(const struct ff_params *params)
 {
@@ -30,18 +26,7 @@ struct ff_model_config ff_model_config_from(const struct ff_params *params)
     };
 }
 
-/* State of a walk. */
-struct builder {
-    struct ff_model *m;
-    bool counting;
-    int next_named;
-    int64_t trained_count, buffer_count;
-    int64_t largest_activation;
-    int rc;
-    struct ff_err *err;
-};
-
-static int padded(const struct builder *b, int channels)
+int ff_build_padded(const struct builder *b, int channels)
 {
     int align = b->m->ops->channel_align;
     return (channels + align - 1) / align * align;
@@ -78,15 +63,16 @@ static void views(struct builder *b, const struct ff_named *n, struct ff_tensor 
         *dweight = ff_tensor_view(&b->m->dweight, n->offset, n->count);
 }
 
+/* (channels), padded to c; starts at `start` everywhere. */
 static void vector(struct builder *b, const char *prefix, const char *suffix,
-                   int channels, bool trained, struct ff_tensor *weight,
-                   struct ff_tensor *dweight)
+                   int channels, int c, bool trained, double start,
+                   struct ff_tensor *weight, struct ff_tensor *dweight)
 {
-    int c = padded(b, channels);
     struct ff_named *n = named(b, FF_LAYOUT_VECTOR, trained, prefix, suffix, c);
     n->ndim = 1;
     n->dims[0] = channels;
     n->padded_c = c;
+    n->init = (struct ff_init){FF_INIT_CONSTANT, start};
     views(b, n, weight, dweight);
 }
 
@@ -115,8 +101,8 @@ static void own(struct builder *b, struct ff_tensor *t, int64_t count,
     }
 }
 
-/* An activation: its own memory in training; in eval mode a view of pool[slot]. */
-static void activation(struct builder *b, struct ff_tensor *t, int slot, int64_t count)
+void ff_build_activation(struct builder *b, struct ff_tensor *t, int slot,
+                         int64_t count)
 {
     if (count > b->largest_activation)
         b->largest_activation = count;
@@ -128,185 +114,153 @@ static void activation(struct builder *b, struct ff_tensor *t, int slot, int64_t
 
 /* -- layers -- */
 
-static void bn(struct builder *b, struct bn_layer *layer, const char *prefix,
-               int channels, int64_t M, bool fixed_weight)
+static void bn_scratch(struct builder *b, struct bn_layer *layer, int64_t M)
 {
-    int c = padded(b, channels);
+    int c = layer->bn.C;
     layer->M = M;
-    layer->bn.C = c;
-    vector(b, prefix, "weight", channels, !fixed_weight, &layer->bn.weight,
-           fixed_weight ? NULL : &layer->dweight);
-    vector(b, prefix, "bias", channels, true, &layer->bn.bias, &layer->dbias);
-    vector(b, prefix, "running_mean", channels, false, &layer->bn.running_mean, NULL);
-    vector(b, prefix, "running_var", channels, false, &layer->bn.running_var, NULL);
+    if (c > b->widest)
+        b->widest = c;
     own(b, &layer->bn.mean, c, 4);
     own(b, &layer->bn.invstd, c, 4);
     own(b, &layer->bn.scale, c, 4);
     own(b, &layer->bn.shift, c, 4);
 }
 
-static void prelu(struct builder *b, struct prelu_layer *layer, const char *prefix,
-                  int channels)
+void ff_build_bn(struct builder *b, struct bn_layer *layer, const char *prefix,
+                 int channels, int64_t M)
 {
-    vector(b, prefix, "weight", channels, true, &layer->slope, &layer->dslope);
+    int c = layer->bn.C = ff_build_padded(b, channels);
+    struct ff_bn *bn = &layer->bn;
+    vector(b, prefix, "weight", channels, c, true, 1, &bn->weight, &layer->dweight);
+    vector(b, prefix, "bias", channels, c, true, 0, &bn->bias, &layer->dbias);
+    vector(b, prefix, "running_mean", channels, c, false, 0, &bn->running_mean, NULL);
+    vector(b, prefix, "running_var", channels, c, false, 1, &bn->running_var, NULL);
+    bn_scratch(b, layer, M);
 }
 
-static void conv(struct builder *b, struct conv_layer *layer, const char *prefix,
-                 int in, int out, int kernel, int stride, int side)
+void ff_build_prelu(struct builder *b, struct prelu_layer *layer, const char *prefix,
+                    int channels)
+{
+    vector(b, prefix, "weight", channels, ff_build_padded(b, channels), true,
+           PRELU_START, &layer->slope, &layer->dslope);
+}
+
+static bool note_conv(struct ff_net *net, struct conv_layer *layer)
+{
+    if (net->conv_count == net->conv_capacity) {
+        int capacity = net->conv_capacity ? 2 * net->conv_capacity : 64;
+        void *grown = realloc(net->convs, (size_t)capacity * sizeof(net->convs[0]));
+        if (!grown)
+            return false;
+        net->convs = grown;
+        net->conv_capacity = capacity;
+    }
+    net->convs[net->conv_count++] = layer;
+    return true;
+}
+
+void ff_build_conv(struct builder *b, struct conv_layer *layer, const char *prefix,
+                   const struct ff_build_conv *shape)
 {
     struct ff_model *m = b->m;
-    bool stem = layer == &m->net->stem; /* alone reads pixels */
-    int c = stem ? m->ops->input_channels : padded(b, in), k = padded(b, out);
+    int k = ff_build_padded(b, shape->out), share = shape->share;
+    int c = shape->pixels ? m->ops->input_channels : ff_build_padded(b, shape->in);
+    int inside = share ? share : c;
     struct ff_named *n = named(b, FF_LAYOUT_CONV, true, prefix, "weight",
-                               (int64_t)k * kernel * kernel * c);
+                               (int64_t)k * shape->kernel * shape->kernel * inside);
     n->ndim = 4;
-    n->dims[0] = out;
-    n->dims[1] = in;
-    n->dims[2] = n->dims[3] = kernel;
-    n->padded_c = c;
+    n->dims[0] = shape->out;
+    n->dims[1] = share ? share : shape->in;
+    n->dims[2] = n->dims[3] = shape->kernel;
+    n->padded_c = inside;
     n->padded_k = k;
+    n->init = (struct ff_init){FF_INIT_NORMAL, shape->std};
     views(b, n, &layer->weight, &layer->dweight);
     if (b->counting || b->rc)
         return;
-    struct ff_conv_shape shape = {.N = m->N,
-                                  .C = c,
-                                  .H = side,
-                                  .W = side,
-                                  .K = k,
-                                  .R = kernel,
-                                  .S = kernel,
-                                  .stride = stride,
-                                  .pad = kernel / 2};
-    b->rc = m->ops->conv_create(m->ctx, &layer->plan, &shape, m->training, b->err);
+    if (!note_conv(m->net, layer)) {
+        b->rc = ff_err_set(b->err, FF_ENOMEM, "out of memory");
+        return;
+    }
+    struct ff_conv_shape plan = {.N = m->N,
+                                 .C = c,
+                                 .H = shape->side,
+                                 .W = shape->side,
+                                 .K = k,
+                                 .R = shape->kernel,
+                                 .S = shape->kernel,
+                                 .stride = shape->stride,
+                                 .pad = shape->pad,
+                                 .groups = share ? c / share : 1};
+    b->rc = m->ops->conv_create(m->ctx, &layer->plan, &plan, m->training, b->err);
 }
 
-/* A block's activations in eval mode: x and out alternate between slots 0 and 1. */
-enum { SLOT_A = 2, SLOT_Z = 3, SLOT_SHORTCUT = 4 };
-
-static void block(struct builder *b, struct block *k, int index, const char *prefix,
-                  int in, int out, int stride, int side)
+void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e)
 {
-    int N = b->m->N, out_side = side / stride;
-    int64_t rows = (int64_t)N * side * side,
-            out_rows = (int64_t)N * out_side * out_side;
-    int c_in = padded(b, in), c_out = padded(b, out);
-    char name[48];
-#define NAME(suffix) (snprintf(name, sizeof name, "%s.%s", prefix, suffix), name)
-    k->has_shortcut = stride != 1;
-    bn(b, &k->bn1, NAME("bn1"), in, rows, false);
-    conv(b, &k->conv1, NAME("conv1"), in, out, 3, 1, side);
-    bn(b, &k->bn2, NAME("bn2"), out, rows, false);
-    prelu(b, &k->prelu, NAME("prelu"), out);
-    conv(b, &k->conv2, NAME("conv2"), out, out, 3, stride, side);
-    bn(b, &k->bn3, NAME("bn3"), out, out_rows, false);
-    activation(b, &k->a1, SLOT_A, rows * c_in);
-    activation(b, &k->z1, SLOT_Z, rows * c_out);
-    activation(b, &k->a2, SLOT_A, rows * c_out);
-    activation(b, &k->z2, SLOT_Z, out_rows * c_out);
-    if (k->has_shortcut) {
-        conv(b, &k->conv_shortcut, NAME("downsample.0"), in, out, 1, stride, side);
-        bn(b, &k->bn_shortcut, NAME("downsample.1"), out, out_rows, false);
-        activation(b, &k->z_shortcut, SLOT_SHORTCUT, out_rows * c_out);
+    struct ff_model *m = b->m;
+    struct ff_net *net = m->net;
+    int D = m->config.embedding, N = m->N, c = ff_build_padded(b, e->channels);
+    net->F = e->side * e->side * c;
+    struct ff_named *fc =
+        named(b, FF_LAYOUT_FC, true, e->linear, "weight", (int64_t)D * net->F);
+    fc->ndim = 2;
+    fc->dims[0] = D;
+    fc->dims[1] = e->channels * e->side * e->side;
+    fc->padded_c = c;
+    fc->spatial = e->side;
+    fc->init = e->init;
+    views(b, fc, &net->fc_weight, &net->dfc_weight);
+    /* The embedding is not padded: its vectors take the plain length. */
+    if (e->has_bias) {
+        struct ff_named *bias = named(b, FF_LAYOUT_VECTOR, true, e->linear, "bias", D);
+        bias->ndim = 1;
+        bias->dims[0] = bias->padded_c = D;
+        bias->init = e->init;
+        views(b, bias, &net->fc_bias, &net->dfc_bias);
     }
-    activation(b, &k->out, (index + 1) % 2, out_rows * c_out);
-#undef NAME
+    struct bn_layer *layer = &net->embedding_bn;
+    struct ff_bn *bn = &layer->bn;
+    bool fixed = e->fixed_bn_weight;
+    bn->C = D;
+    if (fixed)
+        layer->dweight = net->fixed_dweight;
+    vector(b, e->bn, "weight", D, D, !fixed, 1, &bn->weight,
+           fixed ? NULL : &layer->dweight);
+    vector(b, e->bn, "bias", D, D, true, 0, &bn->bias, &layer->dbias);
+    vector(b, e->bn, "running_mean", D, D, false, 0, &bn->running_mean, NULL);
+    vector(b, e->bn, "running_var", D, D, false, 1, &bn->running_var, NULL);
+    bn_scratch(b, layer, N);
+    own(b, &net->linear, (int64_t)N * D, 4);
+    own(b, &net->embedding, (int64_t)N * D, 4);
 }
 
 static void scratch(struct builder *b)
 {
     struct ff_net *net = b->m->net;
-    int widest = padded(b, (int)lround(512 * b->m->config.width));
-    if (widest < b->m->config.embedding)
-        widest = b->m->config.embedding;
     if (b->m->training) {
         own(b, &net->dout, b->largest_activation, 4);
         own(b, &net->da, b->largest_activation, 4);
         own(b, &net->dz, b->largest_activation, 4);
         own(b, &net->dlinear, (int64_t)b->m->N * b->m->config.embedding, 4);
-        own(b, &net->stats, 2 * widest, 8);
-        own(b, &net->stats2, 2 * widest, 8);
+        own(b, &net->stats, 2 * b->widest, 8);
+        own(b, &net->stats2, 2 * b->widest, 8);
         own(b, &net->fixed_dweight, b->m->config.embedding, 4);
     } else {
-        for (int i = 0; i < 5; i++)
+        for (int i = 0; i < POOL_SLOTS; i++)
             own(b, &net->pool[i], b->largest_activation, 4);
     }
 }
 
-/* One walk over the network. */
 static void walk(struct builder *b)
 {
     struct ff_model *m = b->m;
-    struct ff_net *net = m->net;
-    const struct ff_model_config *cfg = &m->config;
-    int side = cfg->image_size_px, N = m->N, D = cfg->embedding, channels[4];
-    for (int s = 0; s < 4; s++) {
-        channels[s] = (int)lround((64 << s) * cfg->width);
-        channels[s] = channels[s] < 1 ? 1 : channels[s];
-    }
-    int64_t rows = (int64_t)N * side * side;
+    int64_t side = m->config.image_size_px;
     b->next_named = 0;
     b->trained_count = b->buffer_count = 0;
     if (!b->counting)
         scratch(b);
-    own(b, &net->input, rows * m->ops->input_channels, 4);
-    conv(b, &net->stem, "conv1", 3, channels[0], 3, 1, side);
-    bn(b, &net->stem_bn, "bn1", channels[0], rows, false);
-    prelu(b, &net->stem_prelu, "prelu", channels[0]);
-    activation(b, &net->stem_z, SLOT_Z, rows * padded(b, channels[0]));
-    activation(b, &net->stem_out, 0, rows * padded(b, channels[0]));
-    int index = 0, in = channels[0];
-    for (int s = 0; s < 4; s++)
-        for (int i = 0; i < blocks_per_stage[cfg->backbone][s]; i++, index++) {
-            int stride = i == 0 ? 2 : 1;
-            struct block none = {0}, *k = b->counting ? &none : &net->blocks[index];
-            char prefix[32];
-            snprintf(prefix, sizeof prefix, "layer%d.%d", s + 1, i);
-            block(b, k, index, prefix, in, channels[s], stride, side);
-            if (!b->counting)
-                k->x = index ? net->blocks[index - 1].out : net->stem_out;
-            in = channels[s];
-            side /= stride;
-        }
-    net->block_count = index;
-    int c = padded(b, in);
-    net->F = side * side * c;
-    bn(b, &net->last_bn, "bn2", in, (int64_t)N * side * side, false);
-    activation(b, &net->flat, SLOT_A, (int64_t)N * net->F);
-    struct ff_named *fc =
-        named(b, FF_LAYOUT_FC, true, "fc", "weight", (int64_t)D * net->F);
-    fc->ndim = 2;
-    fc->dims[0] = D;
-    fc->dims[1] = in * side * side;
-    fc->padded_c = c;
-    fc->spatial = side;
-    views(b, fc, &net->fc_weight, &net->dfc_weight);
-    /* The embedding is not padded: its vectors take the plain length. */
-    struct ff_named *bias = named(b, FF_LAYOUT_VECTOR, true, "fc", "bias", D);
-    bias->ndim = 1;
-    bias->dims[0] = bias->padded_c = D;
-    views(b, bias, &net->fc_bias, &net->dfc_bias);
-    struct bn_layer *e = &net->embedding_bn;
-    static const char *const suffix[] = {"weight", "bias", "running_mean",
-                                         "running_var"};
-    struct ff_tensor *const view[] = {&e->bn.weight, &e->bn.bias, &e->bn.running_mean,
-                                      &e->bn.running_var};
-    for (int i = 0; i < 4; i++) {
-        bool trained = i == 1; /* insightface fixes the weight of this BN at 1 */
-        struct ff_named *n =
-            named(b, FF_LAYOUT_VECTOR, trained, "features", suffix[i], D);
-        n->ndim = 1;
-        n->dims[0] = n->padded_c = D;
-        views(b, n, view[i], trained ? &e->dbias : NULL);
-    }
-    e->M = N;
-    e->bn.C = D;
-    e->dweight = net->fixed_dweight;
-    own(b, &e->bn.mean, D, 4);
-    own(b, &e->bn.invstd, D, 4);
-    own(b, &e->bn.scale, D, 4);
-    own(b, &e->bn.shift, D, 4);
-    own(b, &net->linear, (int64_t)N * D, 4);
-    own(b, &net->embedding, (int64_t)N * D, 4);
+    own(b, &m->net->input, m->N * side * side * m->ops->input_channels, 4);
+    m->net->network->walk(b);
 }
 
 int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
@@ -324,12 +278,12 @@ int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
     m->config = *config;
     m->N = N;
     m->training = training;
+    m->net->network = config->backbone == FF_BACKBONE_MBF ? &ff_mbf : &ff_iresnet;
     struct builder b = {.m = m, .counting = true, .err = err};
     walk(&b);
     m->named_count = b.next_named;
-    m->named = calloc((size_t)m->named_count, sizeof *m->named);
-    m->net->blocks = calloc((size_t)m->net->block_count, sizeof *m->net->blocks);
-    if (!m->named || !m->net->blocks)
+    m->named = calloc((size_t)m->named_count + 1, sizeof *m->named);
+    if (!b.rc && !m->named)
         b.rc = ff_err_set(err, FF_ENOMEM, "out of memory");
     if (!b.rc)
         b.rc = ops->alloc(ctx, &m->weight, b.trained_count, 4, err);
@@ -355,12 +309,9 @@ void ff_model_destroy(struct ff_model *m)
     if (!m)
         return;
     struct ff_net *net = m->net;
-    m->ops->conv_destroy(m->ctx, net->stem.plan);
-    for (int i = 0; net->blocks && i < net->block_count; i++) {
-        m->ops->conv_destroy(m->ctx, net->blocks[i].conv1.plan);
-        m->ops->conv_destroy(m->ctx, net->blocks[i].conv2.plan);
-        m->ops->conv_destroy(m->ctx, net->blocks[i].conv_shortcut.plan);
-    }
+    for (int i = 0; i < net->conv_count; i++)
+        m->ops->conv_destroy(m->ctx, net->convs[i]->plan);
+    net->network->destroy(net);
     for (int i = 0; i < net->owned_count; i++)
         m->ops->free(m->ctx, &net->owned[i]);
     m->ops->free(m->ctx, &m->velocity);
@@ -368,7 +319,7 @@ void ff_model_destroy(struct ff_model *m)
     m->ops->free(m->ctx, &m->buffer);
     m->ops->free(m->ctx, &m->weight);
     free(net->owned);
-    free(net->blocks);
+    free(net->convs);
     free(net);
     free(m->named);
     free(m);
@@ -376,15 +327,81 @@ void ff_model_destroy(struct ff_model *m)
 
 void ff_model_pack(struct ff_model *m)
 {
-    struct ff_net *net = m->net;
-    m->ops->conv_pack(m->ctx, net->stem.plan, &net->stem.weight);
-    for (int i = 0; i < net->block_count; i++) {
-        struct block *b = &net->blocks[i];
-        m->ops->conv_pack(m->ctx, b->conv1.plan, &b->conv1.weight);
-        m->ops->conv_pack(m->ctx, b->conv2.plan, &b->conv2.weight);
-        if (b->has_shortcut)
-            m->ops->conv_pack(m->ctx, b->conv_shortcut.plan, &b->conv_shortcut.weight);
+    for (int i = 0; i < m->net->conv_count; i++) {
+        struct conv_layer *conv = m->net->convs[i];
+        m->ops->conv_pack(m->ctx, conv->plan, &conv->weight);
     }
+}
+
+/* -- passes -- */
+
+void ff_pass_bn_finalize(struct ff_model *m, struct bn_layer *layer,
+                         const struct ff_tensor *stats)
+{
+    if (m->training)
+        m->ops->bn_finalize(m->ctx, &layer->bn, stats, layer->M);
+    else
+        m->ops->bn_finalize_running(m->ctx, &layer->bn);
+}
+
+void ff_pass_bn_backward(struct ff_model *m, struct ff_tensor *dsrc,
+                         const struct ff_tensor *ddst, const struct ff_tensor *src,
+                         struct bn_layer *layer, struct prelu_layer *prelu,
+                         const struct ff_tensor *add)
+{
+    const struct ff_tensor *slope = prelu ? &prelu->slope : NULL;
+    m->ops->bn_bwd_reduce(m->ctx, &layer->dweight, &layer->dbias,
+                          prelu ? &prelu->dslope : NULL, ddst, src, &layer->bn, slope,
+                          layer->M);
+    m->ops->bn_bwd_apply(m->ctx, dsrc, ddst, src, &layer->bn, slope, &layer->dweight,
+                         &layer->dbias, add, layer->M);
+}
+
+void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
+                           struct ff_tensor *dsrc, const struct ff_tensor *src,
+                           const struct ff_tensor *ddst, const struct ff_tensor *add)
+{
+    m->ops->conv_bwd_weights(m->ctx, conv->plan, &conv->dweight, src, ddst);
+    if (dsrc)
+        m->ops->conv_bwd_data(m->ctx, conv->plan, dsrc, ddst, add);
+}
+
+/* The linear layer's bias, or NULL where the network has none. */
+static struct ff_tensor *present(struct ff_tensor *t)
+{
+    return t->count ? t : NULL;
+}
+
+const struct ff_tensor *ff_model_forward(struct ff_model *m, const uint8_t *pixels,
+                                         const uint8_t *flip)
+{
+    const struct ff_ops *ops = m->ops;
+    struct ff_net *net = m->net;
+    int side = m->config.image_size_px, D = m->config.embedding;
+    struct ff_tensor *stats = m->training ? &net->stats : NULL;
+    ops->input(m->ctx, &net->input, pixels, flip, m->N, side, side);
+    net->network->forward(m);
+    ops->linear_fwd(m->ctx, &net->linear, &net->features, &net->fc_weight,
+                    present(&net->fc_bias), m->N, net->F, D);
+    if (m->training)
+        ops->bn_stats(m->ctx, stats, &net->linear, m->N, D);
+    ff_pass_bn_finalize(m, &net->embedding_bn, stats);
+    ops->bn_apply(m->ctx, &net->embedding, &net->linear, &net->embedding_bn.bn, NULL,
+                  NULL, NULL, NULL, m->N);
+    if (m->training)
+        m->batches_tracked++;
+    return &net->embedding;
+}
+
+void ff_model_backward(struct ff_model *m, const struct ff_tensor *dembedding)
+{
+    struct ff_net *net = m->net;
+    ff_pass_bn_backward(m, &net->dlinear, dembedding, &net->linear, &net->embedding_bn,
+                        NULL, NULL);
+    m->ops->linear_bwd(m->ctx, &net->dout, &net->dfc_weight, present(&net->dfc_bias),
+                       &net->dlinear, &net->features, &net->fc_weight, m->N, net->F,
+                       m->config.embedding);
+    net->network->backward(m);
 }
 
 /* -- values in outside order -- */
@@ -460,18 +477,19 @@ int ff_model_set(struct ff_model *m, const struct ff_named *n, struct ff_tensor 
     return 0;
 }
 
-static bool ends_with(const char *text, const char *end)
+static double start_value(const struct ff_init *init, uint64_t seed, uint64_t stream,
+                          uint64_t k)
 {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
+    switch (init->kind) {
+    case FF_INIT_NORMAL: return init->scale * ff_rng_normal(seed, stream, k);
+    case FF_INIT_UNIFORM:
+        return init->scale * (2 * ff_rng_uniform(seed, stream, k) - 1);
+    default: return init->scale;
+    }
 }
 
 int ff_model_init(struct ff_model *m, uint64_t seed, struct ff_err *err)
 {
-    double bound = 0; /* torch.nn.Linear's default: +-1/sqrt(fan_in) */
-    for (int i = 0; i < m->named_count; i++)
-        if (m->named[i].layout == FF_LAYOUT_FC)
-            bound = 1.0 / sqrt(m->named[i].dims[1]);
     for (int i = 0; i < m->named_count; i++) {
         const struct ff_named *n = &m->named[i];
         int64_t size = ff_named_size(n);
@@ -479,19 +497,8 @@ int ff_model_init(struct ff_model *m, uint64_t seed, struct ff_err *err)
         float *values = malloc((size_t)size * sizeof *values);
         if (!values)
             return ff_err_set(err, FF_ENOMEM, "out of memory");
-        for (int64_t k = 0; k < size; k++) {
-            if (n->layout == FF_LAYOUT_CONV)
-                values[k] = (float)(0.1 * ff_rng_normal(seed, stream, (uint64_t)k));
-            else if (strncmp(n->name, "fc.", 3) == 0)
-                values[k] =
-                    (float)(bound *
-                            (2 * ff_rng_uniform(seed, stream, (uint64_t)k) - 1));
-            else if (strstr(n->name, "prelu"))
-                values[k] = 0.25f;
-            else
-                values[k] =
-                    ends_with(n->name, "weight") || ends_with(n->name, "running_var");
-        }
+        for (int64_t k = 0; k < size; k++)
+            values[k] = (float)start_value(&n->init, seed, stream, (uint64_t)k);
         int rc = ff_model_set(m, n, n->trained ? &m->weight : &m->buffer, values, err);
         free(values);
         if (rc)

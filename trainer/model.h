@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* IResNet (insightface's) over the op table, with its parameters.
+/* A backbone over the op table, with its parameters: insightface's IResNet (iresnet.c)
+ * or MobileFaceNet (mbf.c).
  *
- * stem conv3x3-BN-PReLU; four stages of blocks BN-conv3x3-BN-PReLU-conv3x3(stride)-BN
- * plus shortcut (1x1 stride-2 conv + BN at each stage entry); BN, flatten, linear, BN1d
- * with weight fixed at 1. Trained parameters, gradients and momentum are one block of
- * f32 each, with named views; BN running statistics are a block of their own. On the
- * outside a tensor has insightface's state_dict name and shape; padding and
- * channel-last order stay inside. */
+ * Trained parameters, gradients and momentum are one block of f32 each, with named
+ * views; BN running statistics are a block of their own. On the outside a tensor has
+ * insightface's state_dict name and shape; padding and channel-last order stay inside.
+ */
 #ifndef FF_MODEL_H
 #define FF_MODEL_H
 
@@ -24,12 +23,19 @@ struct ff_model_config ff_model_config_from(const struct ff_params *params);
 /* How a named tensor lies in its block. */
 enum ff_layout {
     FF_LAYOUT_VECTOR, /* (C): padded channels */
-    FF_LAYOUT_CONV,   /* (K, C, R, S) outside; (K, R, S, C) padded inside */
+    FF_LAYOUT_CONV,   /* (K, C / groups, R, S) outside; (K, R, S, C / groups) inside */
     FF_LAYOUT_FC,     /* (D, C*H*W) outside; (D, H, W, C) padded inside */
+};
+
+/* How values start: all `scale`, N(0, scale), or uniform in +-scale. */
+struct ff_init {
+    enum { FF_INIT_CONSTANT, FF_INIT_NORMAL, FF_INIT_UNIFORM } kind;
+    double scale;
 };
 
 struct ff_named {
     char name[64]; /* "layer1.0.conv1.weight" */
+    struct ff_init init;
     enum ff_layout layout;
     int ndim, dims[4];     /* outside, as in the state_dict */
     bool trained;          /* in the parameter block, else in the buffer block */
@@ -58,9 +64,11 @@ int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
                     bool training, struct ff_err *err);
 void ff_model_destroy(struct ff_model *model);
 
-/* Published initialisation: conv N(0, 0.1), BN weight 1 bias 0, PReLU 0.25, linear
- * uniform in +-1/sqrt(fan_in), running_mean 0, running_var 1; a pure function of (seed,
- * name, element). */
+/* insightface's initialisation. IResNet: conv N(0, 0.1), linear uniform in
+ * +-1/sqrt(fan_in); mbf: conv and linear Kaiming normal over fan_out. BN weight 1 bias
+ * 0, PReLU 0.25, running_mean 0, running_var 1. A pure function of (seed, name,
+ * element).
+ */
 int ff_model_init(struct ff_model *model, uint64_t seed, struct ff_err *err);
 
 /* Values of one named tensor of `block` (weight, velocity or buffer) in outside shape

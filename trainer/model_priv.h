@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Layers and activations of a network: shared by model.c (plan, parameters) and
- * model_pass.c (forward, backward). */
+/* What model.c (memory, parameters, values) shares with the networks' own files, which
+ * hold their plan and passes: iresnet.c and mbf.c. */
 #ifndef FF_MODEL_PRIV_H
 #define FF_MODEL_PRIV_H
 
@@ -9,7 +9,7 @@
 /* A convolution with its weight views. */
 struct conv_layer {
     struct ff_conv *plan;
-    struct ff_tensor weight, dweight; /* (K, R, S, C) */
+    struct ff_tensor weight, dweight; /* (K, R, S, C / groups) */
 };
 
 /* A BN with gradients; the fixed-weight BN1d has its dweight in scratch. */
@@ -23,34 +23,99 @@ struct prelu_layer {
     struct ff_tensor slope, dslope; /* (C) */
 };
 
-/* One residual block: out = BN3(conv2(PReLU(BN2(conv1(BN1(x)))))) + shortcut. */
-struct block {
-    struct bn_layer bn1, bn2, bn3, bn_shortcut;
-    struct conv_layer conv1, conv2, conv_shortcut;
-    struct prelu_layer prelu;
-    bool has_shortcut;
-    struct ff_tensor x;              /* (N, H, W, C) input: the previous output */
-    struct ff_tensor a1, z1, a2;     /* BN1(x), conv1, PReLU(BN2): (N, H, W, K) */
-    struct ff_tensor z2, z_shortcut; /* conv2, shortcut conv: (N, P, Q, K) */
-    struct ff_tensor out;            /* (N, P, Q, K) */
+struct builder;
+struct iresnet; /* iresnet.c */
+struct mbf;     /* mbf.c */
+
+/* What a network's file gives to model.c. */
+struct ff_network {
+    /* Names, plans and activations, in the order of the pass; called twice. */
+    void (*walk)(struct builder *b);
+    /* net->input -> net->features (N, F), and back from net->dout. */
+    void (*forward)(struct ff_model *m);
+    void (*backward)(struct ff_model *m);
+    void (*destroy)(struct ff_net *net); /* host memory of its own */
 };
+extern const struct ff_network ff_iresnet, ff_mbf;
+
+enum { POOL_SLOTS = 5 }; /* what a block needs at once */
 
 struct ff_net {
-    struct conv_layer stem;
-    struct bn_layer stem_bn, last_bn, embedding_bn;
-    struct prelu_layer stem_prelu;
-    struct block *blocks;
-    int block_count;
-    int F; /* inputs of the linear layer, padded */
-    struct ff_tensor fc_weight, fc_bias, dfc_weight, dfc_bias;
-    struct ff_tensor input, stem_z, stem_out; /* pixels, conv, PReLU(BN) */
-    struct ff_tensor flat, linear, embedding; /* (N, F), (N, D), (N, D) */
-    struct ff_tensor dout, da, dz, dlinear;   /* gradients in flight */
-    struct ff_tensor stats, stats2;           /* (2, C) f64 */
-    struct ff_tensor fixed_dweight;           /* (D): gradient that nobody uses */
-    struct ff_tensor *owned;                  /* what ff_model_destroy frees */
+    const struct ff_network *network;
+    struct iresnet *iresnet; /* the one in use */
+    struct mbf *mbf;
+    struct conv_layer **convs; /* all of them, for pack and destroy */
+    int conv_count, conv_capacity;
+    struct ff_tensor input;             /* (N, H, W, input_channels) */
+    struct ff_tensor features;          /* (N, F) view of the last activation */
+    int F;                              /* inputs of the linear layer, padded */
+    struct ff_tensor linear, embedding; /* (N, D) */
+    struct ff_tensor fc_weight, fc_bias, dfc_weight, dfc_bias; /* bias: may be empty */
+    struct bn_layer embedding_bn;
+    struct ff_tensor dout, da, dz, dlinear; /* gradients in flight */
+    struct ff_tensor stats, stats2;         /* (2, C) f64 */
+    struct ff_tensor fixed_dweight;         /* (D): gradient that nobody uses */
+    struct ff_tensor *owned;                /* what ff_model_destroy frees */
     int owned_count, owned_capacity;
-    struct ff_tensor pool[8]; /* eval mode: activations shared by all blocks */
+    struct ff_tensor pool[POOL_SLOTS]; /* eval mode: activations shared by all blocks */
 };
+
+/* -- building (model.c) -- */
+
+/* State of a walk. */
+struct builder {
+    struct ff_model *m;
+    bool counting;
+    int next_named;
+    int64_t trained_count, buffer_count;
+    int64_t largest_activation;
+    int widest; /* channels of the widest BN, padded */
+    int rc;
+    struct ff_err *err;
+};
+
+/* Channels rounded up to the backend's multiple. */
+int ff_build_padded(const struct builder *b, int channels);
+/* BN over M rows; parameters weight, bias, running_mean, running_var under prefix. */
+void ff_build_bn(struct builder *b, struct bn_layer *layer, const char *prefix,
+                 int channels, int64_t M);
+void ff_build_prelu(struct builder *b, struct prelu_layer *layer, const char *prefix,
+                    int channels);
+/* Square convolution of an activation of side x side; init NORMAL with this std.
+ * `pixels`: reads the network's input. */
+struct ff_build_conv {
+    int in, out, kernel, stride, pad, side;
+    int share; /* 0 = dense; else channels of a group, in = out */
+    double std;
+    bool pixels;
+};
+void ff_build_conv(struct builder *b, struct conv_layer *layer, const char *prefix,
+                   const struct ff_build_conv *shape);
+/* An activation: its own memory in training; in eval mode a view of pool[slot]. */
+void ff_build_activation(struct builder *b, struct ff_tensor *t, int slot,
+                         int64_t count);
+/* Linear layer from (N, side, side, channels) and the embedding's BN1d. */
+struct ff_build_embedding {
+    const char *linear, *bn; /* prefixes */
+    int channels, side;
+    bool has_bias, fixed_bn_weight;
+    struct ff_init init; /* of linear weight and bias */
+};
+void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e);
+
+/* -- passes (model.c) -- */
+
+/* Statistics of the batch in training, the running ones in eval mode. */
+void ff_pass_bn_finalize(struct ff_model *m, struct bn_layer *layer,
+                         const struct ff_tensor *stats);
+/* dsrc = gradient of act(BN(src)) by src, given ddst, plus add. */
+void ff_pass_bn_backward(struct ff_model *m, struct ff_tensor *dsrc,
+                         const struct ff_tensor *ddst, const struct ff_tensor *src,
+                         struct bn_layer *layer, struct prelu_layer *prelu,
+                         const struct ff_tensor *add);
+/* Gradient of the weights, and where dsrc is not NULL of src, plus add. */
+void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
+                           struct ff_tensor *dsrc, const struct ff_tensor *src,
+                           const struct ff_tensor *ddst, const struct ff_tensor *add);
 
 #endif

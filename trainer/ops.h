@@ -34,6 +34,7 @@ struct ff_tensor ff_tensor_view(const struct ff_tensor *t, int64_t offset,
 
 struct ff_conv_shape {
     int N, C, H, W, K, R, S, stride, pad;
+    int groups; /* 1, or with C = K: outputs of a group see its inputs alone */
 };
 static inline int ff_conv_out(int side, int kernel, int stride, int pad)
 {
@@ -101,7 +102,7 @@ struct ff_ops {
     void (*input)(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *pixels,
                   const uint8_t *flip, int N, int H, int W);
 
-    /* -- convolution, no bias; weight and dweight (K, R, S, C) f32 -- */
+    /* -- convolution, no bias; weight and dweight (K, R, S, C / groups) f32 -- */
     int (*conv_create)(struct ff_ops_ctx *ctx, struct ff_conv **conv,
                        const struct ff_conv_shape *shape, bool training,
                        struct ff_err *err);
@@ -114,8 +115,10 @@ struct ff_ops {
     void (*conv_fwd)(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                      struct ff_tensor *dst, const struct ff_tensor *src,
                      struct ff_tensor *stats);
+    /* dsrc = gradient by src + add; add (N, H, W, C) may be NULL and is not dsrc. */
     void (*conv_bwd_data)(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                          struct ff_tensor *dsrc, const struct ff_tensor *ddst);
+                          struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                          const struct ff_tensor *add);
     void (*conv_bwd_weights)(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                              struct ff_tensor *dweight, const struct ff_tensor *src,
                              const struct ff_tensor *ddst);
@@ -154,7 +157,8 @@ struct ff_ops {
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
                          const struct ff_tensor *add, int64_t M);
 
-    /* -- linear: dst (N, D) = src (N, F) weight (D, F)^T + bias (D) -- */
+    /* -- linear: dst (N, D) = src (N, F) weight (D, F)^T + bias (D); bias and dbias
+     * are NULL where there is none -- */
     void (*linear_fwd)(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
                        const struct ff_tensor *src, const struct ff_tensor *weight,
                        const struct ff_tensor *bias, int N, int F, int D);

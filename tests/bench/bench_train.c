@@ -121,9 +121,10 @@ static void timed_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 }
 
 static void timed_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                                struct ff_tensor *dsrc, const struct ff_tensor *ddst)
+                                struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                                const struct ff_tensor *add)
 {
-    TIMED(OP_CONV_BWD_DATA, conv_bwd_data(ctx, conv, dsrc, ddst));
+    TIMED(OP_CONV_BWD_DATA, conv_bwd_data(ctx, conv, dsrc, ddst, add));
 }
 
 static void timed_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,

@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Makes tests/fixtures/torch_steps.txt: training steps of small IResNets in PyTorch.
+"""Makes tests/fixtures/torch_steps.txt: training steps of small networks in PyTorch.
 
 Needs python3-torch (written with 1.13). Usage: make_torch_fixture.py OUT.txt
 
 Both sides, this script and tests/unit/test_parity.c, evaluate one formula, so that the
 fixture holds results alone:
     u(name, i) = 2 * (splitmix64(fnv1a64(name) + i) >> 11) / 2^53 - 1      in [-1, 1)
-    conv weight 0.1 sqrt(3) u; fc.* u / sqrt(fan_in); head.weight 0.01 sqrt(3) u;
+    conv weight 0.1 sqrt(3) u; linear weight and bias u / sqrt(fan_in);
+    head.weight 0.01 sqrt(3) u;
     BN weight 1 + 0.1 u; BN bias 0.1 u; PReLU slope 0.25 + 0.05 u;
     running_mean 0.05 u; running_var 1 + 0.2 u; features.weight 1
 computed in double and rounded to float; i counts in the order of the state_dict's tensor.
@@ -37,12 +38,21 @@ CASES = [
          classes=20, batch=8, head="cosface", margin=0.4, scale=64.0, lr=0.002),
     dict(name="r50_softmax", backbone="r50", width=0.25, image=16, embedding=64,
          classes=20, batch=8, head="softmax", margin=0.0, scale=32.0, lr=0.005),
+    dict(name="mbf_cosface", backbone="mbf", width=0.25, image=32, embedding=32,
+         classes=20, batch=16, head="cosface", margin=0.4, scale=32.0, lr=0.001),
 ]
-PROBED = ("conv1.weight", "bn1.weight", "prelu.weight", "layer1.0.bn1.bias",
+PROBED = {"iresnet": ("conv1.weight", "bn1.weight", "prelu.weight", "layer1.0.bn1.bias",
           "layer2.0.conv1.weight", "layer2.0.downsample.0.weight",
           "layer2.0.downsample.1.bias", "layer3.1.prelu.weight", "layer4.1.conv2.weight",
           "layer4.1.bn3.running_mean", "layer4.1.bn3.running_var", "bn2.weight",
-          "fc.weight", "fc.bias", "features.bias", "features.running_var", "head.weight")
+          "fc.weight", "fc.bias", "features.bias", "features.running_var", "head.weight"),
+          "mbf": ("layers.0.layers.0.weight", "layers.1.layers.0.weight",
+          "layers.1.layers.2.weight", "layers.2.layers.1.layers.0.weight",
+          "layers.2.layers.2.layers.1.bias", "layers.3.layers.3.layers.0.layers.0.weight",
+          "layers.4.layers.1.layers.1.weight", "layers.6.layers.0.layers.2.weight",
+          "layers.7.layers.1.layers.2.layers.1.running_var", "conv_sep.layers.0.weight",
+          "features.layers.0.layers.0.weight", "features.layers.2.weight",
+          "features.layers.3.weight", "features.layers.3.running_mean", "head.weight")}
 
 
 def bits(name, index):
@@ -72,9 +82,9 @@ def start(name, tensor):
         x = 0.1 * spread * x
     elif name == "head.weight":
         x = 0.01 * spread * x
-    elif name.startswith("fc."):
+    elif tensor.dim() == 2 or name == "fc.bias":
         x = x / math.sqrt(start.fan_in)
-    elif "prelu" in name:
+    elif name in start.prelu:
         x = 0.25 + 0.05 * x
     elif last == "running_mean":
         x = 0.05 * x
@@ -133,6 +143,54 @@ class IResNet(nn.Module):
         return self.features(self.fc(torch.flatten(self.bn2(x), 1)))
 
 
+def unit(c_in, c_out, kernel, stride=1, padding=0, groups=1, prelu=True):
+    """Convolution - BN (- PReLU), its tensors under "layers" as in insightface."""
+    parts = [nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=False),
+             nn.BatchNorm2d(c_out)] + ([nn.PReLU(c_out)] if prelu else [])
+    return Layers(parts)
+
+
+class Layers(nn.Module):
+    """Modules in a row, plus their input where `residual`."""
+    def __init__(self, parts, residual=False):
+        super().__init__()
+        self.layers = nn.Sequential(*parts)
+        self.residual = residual
+
+    def forward(self, x):
+        return self.layers(x) + x if self.residual else self.layers(x)
+
+
+class MobileFaceNet(nn.Module):
+    """insightface's mbf: scale 2, blocks 1, 4, 6, 2; widths times `width`."""
+    def __init__(self, width, image, embedding):
+        super().__init__()
+        wide = lambda channels: 2 * round(channels * width / 2)
+
+        def bottleneck(c_in, inner, c_out, stride, residual):
+            return Layers([unit(c_in, inner, 1), unit(inner, inner, 3, stride, 1, inner),
+                           unit(inner, c_out, 1, prelu=False)], residual)
+        c = wide(128)
+        self.layers = nn.ModuleList([unit(3, c, 3, 2, 1), unit(c, c, 3, 1, 1, c // 2)])
+        for c_out, first, inner, blocks in ((128, 128, 128, 4), (256, 256, 256, 6),
+                                            (256, 512, 256, 2)):
+            c_out, first, inner = wide(c_out), wide(first), wide(inner)
+            self.layers.append(bottleneck(c, first, c_out, 2, False))
+            c = c_out
+            self.layers.append(Layers([bottleneck(c, inner, c, 1, True)
+                                       for _ in range(blocks)]))
+        self.conv_sep = unit(c, wide(512), 1)
+        c = wide(512)
+        self.features = Layers([unit(c, c, image // 16, groups=c, prelu=False),
+                                nn.Flatten(), nn.Linear(c, embedding, bias=False),
+                                nn.BatchNorm1d(embedding)])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.features(self.conv_sep(x))
+
+
 def samples(case, first, mirrored, dtype):
     """Images and labels of one batch."""
     B, side = case["batch"], case["image"]
@@ -160,11 +218,15 @@ def loss_of(case, embedding, centres, label):
 
 def train(case, dtype):
     """(steps (STEPS, 2), changes {name: (2)}, embeddings (SHOWN, D))."""
-    net = IResNet(*(case[k] for k in ("backbone", "width", "image", "embedding"))).to(dtype)
+    shape = [case[k] for k in ("width", "image", "embedding")]
+    mbf = case["backbone"] == "mbf"
+    net = (MobileFaceNet(*shape) if mbf else IResNet(case["backbone"], *shape)).to(dtype)
     centres = nn.Parameter(torch.zeros(case["classes"], case["embedding"], dtype=dtype))
     state = dict(net.state_dict(), **{"head.weight": centres.data})
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    start.fan_in = net.fc.in_features
+    start.fan_in = (net.features.layers[2] if mbf else net.fc).in_features
+    start.prelu = {name + ".weight" for name, module in net.named_modules()
+                   if isinstance(module, nn.PReLU)}
     for name, tensor in state.items():
         tensor.copy_(start(name, tensor))
     trained = [p for p in net.parameters() if p.requires_grad]
@@ -182,7 +244,7 @@ def train(case, dtype):
         optimizer.step()
         steps.append((loss.item(), norm.item()))
     changes = {}
-    for name in PROBED:
+    for name in PROBED["mbf" if mbf else "iresnet"]:
         d = (state[name].double() - start(name, state[name]).double()).flatten().numpy()
         changes[name] = (np.sqrt((d * d).sum()), (d * u("probe:" + name, d.size)).sum())
     net.eval()
@@ -199,7 +261,7 @@ def main():
         steps, changes, embedding = train(case, torch.float64)
         steps32, changes32, embedding32 = train(case, torch.float32)
         noise = np.abs(steps32 / steps - 1).max(0)
-        moved = max(abs(changes32[n] - np.array(changes[n])).max() / changes[n][0] for n in PROBED)
+        moved = max(abs(changes32[n] - np.array(changes[n])).max() / changes[n][0] for n in changes)
         print("%s: loss %.3f -> %.3f; float32 deviates by %.1e (loss) %.1e (norm) %.1e (change)"
               " %.1e (embedding)" % (case["name"], steps[0, 0], steps[-1, 0], *noise, moved,
                                      np.linalg.norm(embedding32 - embedding)

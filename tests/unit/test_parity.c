@@ -61,24 +61,27 @@ static bool ends_with(const char *text, const char *end)
     return n >= k && strcmp(text + n - k, end) == 0;
 }
 
-static float start_value(const char *name, int ndim, int fan_in, int64_t i)
+static float head_value(int64_t i)
 {
-    double x = u(name, i), spread = sqrt(3.0);
-    if (strcmp(name, "features.weight") == 0)
+    return (float)(0.01 * sqrt(3.0) * u("head.weight", i));
+}
+
+static float start_value(const struct ff_named *n, int fan_in, int64_t i)
+{
+    double x = u(n->name, i);
+    if (strcmp(n->name, "features.weight") == 0)
         return 1;
-    if (ndim == 4)
-        return (float)(0.1 * spread * x);
-    if (strcmp(name, "head.weight") == 0)
-        return (float)(0.01 * spread * x);
-    if (strncmp(name, "fc.", 3) == 0)
+    if (n->ndim == 4)
+        return (float)(0.1 * sqrt(3.0) * x);
+    if (n->ndim == 2 || strcmp(n->name, "fc.bias") == 0)
         return (float)(x / sqrt(fan_in));
-    if (strstr(name, "prelu"))
+    if (n->init.kind == FF_INIT_CONSTANT && n->init.scale == 0.25) /* PReLU */
         return (float)(0.25 + 0.05 * x);
-    if (ends_with(name, "running_mean"))
+    if (ends_with(n->name, "running_mean"))
         return (float)(0.05 * x);
-    if (ends_with(name, "running_var"))
+    if (ends_with(n->name, "running_var"))
         return (float)(1 + 0.2 * x);
-    return (float)(ends_with(name, "bias") ? 0.1 * x : 1 + 0.1 * x);
+    return (float)(ends_with(n->name, "bias") ? 0.1 * x : 1 + 0.1 * x);
 }
 
 static void fill_batch(uint8_t *pixels, uint8_t *flip, int64_t *label, int first, int N,
@@ -176,13 +179,13 @@ static void fill_weights(struct net *net)
         int64_t size = ff_named_size(n);
         float *values = malloc((size_t)size * sizeof *values);
         for (int64_t k = 0; k < size; k++)
-            values[k] = start_value(n->name, n->ndim, fan_in, k);
+            values[k] = start_value(n, fan_in, k);
         check(ff_model_set(m, n, block_of(m, n), values, &err), &err);
         free(values);
     }
     float *centres = malloc((size_t)net->weight.count * sizeof *centres);
     for (int64_t k = 0; k < net->weight.count; k++)
-        centres[k] = start_value("head.weight", 2, 0, k);
+        centres[k] = head_value(k);
     net->ops->upload(net->ctx, &net->weight, centres);
     free(centres);
     ff_model_pack(m);
@@ -241,7 +244,7 @@ static int index_of(const char *const *names, int count, const char *name)
 
 static void read_case(struct torch_case *c, const char *name)
 {
-    static const char *const backbones[] = {"r18", "r34", "r50"};
+    static const char *const backbones[] = {"r18", "r34", "r50", "r100", "r200", "mbf"};
     static const char *const heads[] = {"arcface", "cosface", "softmax"};
     char *text = read_fixture("torch_steps.txt"), *rest, *line;
     bool inside = false;
@@ -261,7 +264,7 @@ static void read_case(struct torch_case *c, const char *name)
             inside = strcmp(r.name, name) == 0;
             if (!inside)
                 continue;
-            r.config.backbone = index_of(backbones, 3, backbone);
+            r.config.backbone = index_of(backbones, 6, backbone);
             r.head.kind = index_of(heads, 3, head);
             r.head.margin_grad = FF_MARGIN_GRAD_STRAIGHT_THROUGH;
             r.head.CLS = classes;
@@ -308,7 +311,8 @@ static void compare_change(struct deviation *dev, struct net *net,
     struct ff_model *m = net->model;
     float *values = NULL;
     int64_t size = net->weight.count;
-    int ndim = 2, fan_in = fan_in_of(m);
+    int fan_in = fan_in_of(m);
+    const struct ff_named *named = NULL;
     char probe_name[80];
     if (strcmp(c->name, "head.weight") == 0) {
         values = malloc((size_t)size * sizeof *values);
@@ -320,13 +324,14 @@ static void compare_change(struct deviation *dev, struct net *net,
             continue;
         check(ff_model_get(&values, m, n, block_of(m, n), &err), &err);
         size = ff_named_size(n);
-        ndim = n->ndim;
+        named = n;
     }
     cr_assert(ne(ptr, values, NULL), "no tensor %s", c->name);
     snprintf(probe_name, sizeof probe_name, "probe:%s", c->name);
     double square = 0, probe = 0, length = 0;
     for (int64_t i = 0; i < size; i++) {
-        double change = (double)values[i] - start_value(c->name, ndim, fan_in, i);
+        double start = named ? start_value(named, fan_in, i) : head_value(i);
+        double change = (double)values[i] - start;
         square += change * change;
         probe += change * u(probe_name, i);
         length += (double)values[i] * values[i];
@@ -420,6 +425,16 @@ Test(parity, onednn_r18_padded_cosface_as_pytorch)
 Test(parity, onednn_r50_softmax_as_pytorch)
 {
     compare("r50_softmax", FF_BACKEND_ONEDNN, 1, STEPS);
+}
+
+Test(parity, onednn_mbf_cosface_as_pytorch)
+{
+    compare("mbf_cosface", FF_BACKEND_ONEDNN, 1, STEPS);
+}
+
+Test(parity, ref_mbf_cosface_as_pytorch)
+{
+    compare("mbf_cosface", FF_BACKEND_REF, 1, 2);
 }
 
 Test(parity, onednn_two_threads_as_pytorch)

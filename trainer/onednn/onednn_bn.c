@@ -5,21 +5,11 @@
  * so the result is fixed for a number of threads. A pass that also wants the statistics
  * of its result takes them block by block while the block is in cache. Channel counts
  * that are no multiple of 16 (only the embedding's BN1d can be such) go to ref/. */
-#include <omp.h>
 #include <string.h>
 
 #include "onednn_priv.h"
 
 #define BLOCK_BYTES (128 * 1024) /* of one operand: two of them fit a core's L2 */
-
-struct range {
-    int64_t first, end;
-};
-static struct range my_rows(int64_t M)
-{
-    int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
-    return (struct range){M * i / n, M * (i + 1) / n};
-}
 
 static void add_partials(double *out, const double *partial, int64_t count, int threads)
 {
@@ -42,7 +32,7 @@ void onednn_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
         return;
 #pragma omp parallel num_threads(ctx->threads)
     {
-        struct range r = my_rows(M);
+        struct onednn_range r = onednn_my_part(M);
         double *mine = partial + (int64_t)omp_get_thread_num() * 2 * C;
         k->stats(mine, mine + C, ff_f32(src) + r.first * C, r.end - r.first, C);
     }
@@ -71,7 +61,7 @@ void onednn_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int64_t block = BLOCK_BYTES / 4 / C;
 #pragma omp parallel num_threads(ctx->threads)
     {
-        struct range r = my_rows(M);
+        struct onednn_range r = onednn_my_part(M);
         double *mine = partial ? partial + (int64_t)omp_get_thread_num() * 2 * C : NULL;
         for (int64_t i = r.first; i < r.end; i += block) {
             int64_t n = r.end - i < block ? r.end - i : block;
@@ -103,7 +93,7 @@ void onednn_bn_bwd_reduce(struct ff_ops_ctx *ctx, struct ff_tensor *dweight,
         return;
 #pragma omp parallel num_threads(threads)
     {
-        struct range r = my_rows(M);
+        struct onednn_range r = onednn_my_part(M);
         k->bwd_reduce(partial + (int64_t)omp_get_thread_num() * 3 * C,
                       ff_f32(ddst) + r.first * C, ff_f32(src) + r.first * C,
                       ff_f32(&bn->scale), ff_f32(&bn->shift), ff_f32(&bn->mean),
@@ -150,7 +140,7 @@ void onednn_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
     float *dx = ff_f32(dsrc);
 #pragma omp parallel num_threads(ctx->threads)
     {
-        struct range r = my_rows(M);
+        struct onednn_range r = onednn_my_part(M);
         int64_t o = r.first * C;
         k->bwd_apply(dx + o, dout + o, x + o, ff_f32(&bn->scale), ff_f32(&bn->shift),
                      ff_f32(slope), a, b, c, more ? more + o : NULL, r.end - r.first,

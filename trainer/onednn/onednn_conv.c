@@ -27,6 +27,7 @@ struct ff_conv {
     struct ff_tensor
         packed[3];       /* weights in the pass's layout; unused where it is plain */
     const float *weight; /* master weights, borrowed at pack */
+    struct onednn_group *group; /* groups > 1: alone in use */
 };
 
 static void step_destroy(struct step *s)
@@ -132,7 +133,6 @@ static bool create_passes(struct ff_ops_ctx *ctx, struct ff_conv *conv)
     dnnl_dims_t stride = {s->stride, s->stride}, pad = {s->pad, s->pad};
     ff_md src = NULL, weight = NULL, dst = NULL;
     dnnl_primitive_desc_t pd[3] = {NULL, NULL, NULL};
-    conv->M = (int64_t)s->N * P * Q;
     bool ok =
         FF_TRY_DNNL(ctx, ff_md_create(&src, 4, src_dims, dnnl_nhwc)) &&
         FF_TRY_DNNL(ctx, ff_md_create(&weight, 4, weight_dims, dnnl_format_tag_any)) &&
@@ -167,9 +167,17 @@ int onednn_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **out,
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     conv->shape = *shape;
     conv->training = training;
-    if (!create_passes(ctx, conv)) {
+    conv->M = (int64_t)shape->N *
+              ff_conv_out(shape->H, shape->R, shape->stride, shape->pad) *
+              ff_conv_out(shape->W, shape->S, shape->stride, shape->pad);
+    int rc = 0;
+    if (shape->groups > 1)
+        rc = onednn_group_create(ctx, &conv->group, shape, err);
+    else if (!create_passes(ctx, conv))
+        rc = ff_ref_sync(ctx, err);
+    if (rc) {
         onednn_conv_destroy(ctx, conv);
-        return ff_ref_sync(ctx, err);
+        return rc;
     }
     *out = conv;
     return 0;
@@ -179,6 +187,7 @@ void onednn_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 {
     if (!conv)
         return;
+    onednn_group_destroy(conv->group);
     for (int pass = 0; pass < 3; pass++) {
         step_destroy(&conv->pass[pass]);
         step_destroy(&conv->reorder[pass]);
@@ -190,6 +199,10 @@ void onednn_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 void onednn_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                       const struct ff_tensor *weight)
 {
+    if (conv->group) {
+        onednn_group_pack(conv->group, ff_f32(weight));
+        return;
+    }
     conv->weight = ff_f32(weight);
     for (int pass = FF_CONV_FWD; pass <= FF_CONV_BWD_DATA; pass++)
         if (conv->reorder[pass].primitive)
@@ -206,23 +219,43 @@ void onednn_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                      struct ff_tensor *dst, const struct ff_tensor *src,
                      struct ff_tensor *stats)
 {
-    step_run(ctx, &conv->pass[FF_CONV_FWD],
-             (void *[]){src->data, pass_weights(conv, FF_CONV_FWD), dst->data});
+    if (conv->group)
+        onednn_group_fwd(ctx, conv->group, ff_f32(dst), ff_f32(src));
+    else
+        step_run(ctx, &conv->pass[FF_CONV_FWD],
+                 (void *[]){src->data, pass_weights(conv, FF_CONV_FWD), dst->data});
     if (stats)
         onednn_bn_stats(ctx, stats, dst, conv->M, conv->shape.K);
 }
 
 void onednn_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                          struct ff_tensor *dsrc, const struct ff_tensor *ddst)
+                          struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                          const struct ff_tensor *add)
 {
-    step_run(ctx, &conv->pass[FF_CONV_BWD_DATA],
-             (void *[]){dsrc->data, pass_weights(conv, FF_CONV_BWD_DATA), ddst->data});
+    const struct ff_conv_shape *s = &conv->shape;
+    if (conv->group)
+        onednn_group_bwd_data(ctx, conv->group, ff_f32(dsrc), ff_f32(ddst));
+    else
+        step_run(
+            ctx, &conv->pass[FF_CONV_BWD_DATA],
+            (void *[]){dsrc->data, pass_weights(conv, FF_CONV_BWD_DATA), ddst->data});
+    float *dx = ff_f32(dsrc);
+    const float *more = ff_f32(add);
+    int64_t count = add ? (int64_t)s->N * s->H * s->W * s->C : 0;
+#pragma omp parallel for num_threads(ctx->threads)
+    for (int64_t i = 0; i < count; i++)
+        dx[i] += more[i];
 }
 
 void onednn_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                              struct ff_tensor *dweight, const struct ff_tensor *src,
                              const struct ff_tensor *ddst)
 {
+    if (conv->group) {
+        onednn_group_bwd_weights(ctx, conv->group, ff_f32(dweight), ff_f32(src),
+                                 ff_f32(ddst));
+        return;
+    }
     bool plain = conv->same_layout[FF_CONV_BWD_WEIGHTS];
     void *own = plain ? dweight->data : conv->packed[FF_CONV_BWD_WEIGHTS].data;
     step_run(ctx, &conv->pass[FF_CONV_BWD_WEIGHTS],

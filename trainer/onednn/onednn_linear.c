@@ -10,7 +10,7 @@ void onednn_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     float *y = ff_f32(dst);
     FF_TRY_DNNL(ctx, dnnl_sgemm('N', 'T', N, D, F, 1.0f, ff_f32(src), F, ff_f32(weight),
                                 F, 0.0f, y, D));
-    for (int64_t n = 0; n < N; n++)
+    for (int64_t n = 0; bias && n < N; n++)
         for (int d = 0; d < D; d++)
             y[n * D + d] += ff_f32(bias)[d];
 }
@@ -21,7 +21,7 @@ void onednn_linear_bwd(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                        const struct ff_tensor *weight, int N, int F, int D)
 {
     const float *dy = ff_f32(ddst);
-    for (int d = 0; d < D; d++) {
+    for (int d = 0; dbias && d < D; d++) {
         double sum = 0;
         for (int64_t n = 0; n < N; n++)
             sum += dy[n * D + d];

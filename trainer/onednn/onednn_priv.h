@@ -3,6 +3,7 @@
 #ifndef FF_ONEDNN_PRIV_H
 #define FF_ONEDNN_PRIV_H
 
+#include <omp.h>
 #include <stdbool.h>
 
 #include "../ref/ref_priv.h"
@@ -33,6 +34,16 @@ bool onednn_ok(struct ff_ops_ctx *ctx, dnnl_status_t status, const char *call,
 #define FF_TRY_DNNL(ctx, call)                                                         \
     onednn_ok(ctx, call, #call, __FILE__ ":" FF_STRINGIFY(__LINE__))
 
+/* The part of [0, count) that is this thread's, inside a parallel region. */
+struct onednn_range {
+    int64_t first, end;
+};
+static inline struct onednn_range onednn_my_part(int64_t count)
+{
+    int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
+    return (struct onednn_range){count * i / n, count * (i + 1) / n};
+}
+
 /* Per-thread scratch of `count` doubles each, zeroed; NULL with ctx->error set. */
 double *onednn_partial(struct ff_ops_ctx *ctx, int64_t count);
 
@@ -58,6 +69,14 @@ struct onednn_rows {
                       const float *shift, const float *slope, const float *a,
                       const float *b, const float *c, const float *add, int64_t rows,
                       int C);
+    /* y (C) = sum over taps t and j < share of w[t][j C + c] x[t][c - c % share + j];
+     * share = channels of a group, 1 or 2. */
+    void (*group_sum)(float *y, const float *const *x, const float *const *w, int taps,
+                      int share, int C);
+    /* sums (share, C) f64 += sum over i < count of dy[i C + c] x[i x_step + c - c %
+     * share + j]. */
+    void (*group_products)(double *sums, const float *x, int64_t x_step,
+                           const float *dy, int64_t count, int share, int C);
     /* SGD over n elements, any n: v = momentum v + factor g + decay w; w -= lr v. */
     void (*sgd)(float *w, float *v, const float *g, float factor, float momentum,
                 float decay, float lr, int64_t n);
@@ -82,10 +101,24 @@ void onednn_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                      struct ff_tensor *dst, const struct ff_tensor *src,
                      struct ff_tensor *stats);
 void onednn_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                          struct ff_tensor *dsrc, const struct ff_tensor *ddst);
+                          struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                          const struct ff_tensor *add);
 void onednn_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                              struct ff_tensor *dweight, const struct ff_tensor *src,
                              const struct ff_tensor *ddst);
+
+/* onednn_group.c: the same for groups > 1; weights in two packed layouts. */
+struct onednn_group;
+int onednn_group_create(struct ff_ops_ctx *ctx, struct onednn_group **group,
+                        const struct ff_conv_shape *shape, struct ff_err *err);
+void onednn_group_destroy(struct onednn_group *group);
+void onednn_group_pack(struct onednn_group *group, const float *weight);
+void onednn_group_fwd(struct ff_ops_ctx *ctx, struct onednn_group *group, float *dst,
+                      const float *src);
+void onednn_group_bwd_data(struct ff_ops_ctx *ctx, struct onednn_group *group,
+                           float *dsrc, const float *ddst);
+void onednn_group_bwd_weights(struct ff_ops_ctx *ctx, struct onednn_group *group,
+                              float *dweight, const float *src, const float *ddst);
 
 /* onednn_bn.c */
 void onednn_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,

@@ -218,6 +218,58 @@ static void bwd_apply(float *dx, const float *dout, const float *x, const float 
 #undef KIND
 }
 
+/* Out of x[c - c % 2], x[c - c % 2 + 1]: the even ones doubled, the odd ones doubled.
+ */
+#define DOUBLE_EVEN(v)                                                                 \
+    __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)
+#define DOUBLE_ODD(v)                                                                  \
+    __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15)
+
+static void group_sum(float *y, const float *const *x, const float *const *w, int taps,
+                      int share, int C)
+{
+    for (int c = 0; c < C; c += LANES) {
+        vec sum = {0};
+        for (int t = 0; t < taps; t++) {
+            vec v, a, b;
+            load(&v, x[t] + c);
+            load(&a, w[t] + c);
+            if (share == 1) {
+                sum += a * v;
+                continue;
+            }
+            load(&b, w[t] + C + c);
+            sum += a * DOUBLE_EVEN(v);
+            sum += b * DOUBLE_ODD(v);
+        }
+        store(y + c, &sum);
+    }
+}
+
+static void group_products(double *sums, const float *x, int64_t x_step,
+                           const float *dy, int64_t count, int share, int C)
+{
+    for (int c = 0; c < C; c += LANES) {
+        vec even = {0}, odd = {0};
+        for (int64_t i = 0; i < count; i++) {
+            vec v, d;
+            load(&v, x + i * x_step + c);
+            load(&d, dy + i * C + c);
+            if (share == 1) {
+                even += d * v;
+                continue;
+            }
+            even += d * DOUBLE_EVEN(v);
+            odd += d * DOUBLE_ODD(v);
+        }
+        for (int i = 0; i < LANES; i++) {
+            sums[c + i] += (double)even[i];
+            if (share == 2)
+                sums[C + c + i] += (double)odd[i];
+        }
+    }
+}
+
 static void sgd(float *w, float *v, const float *g, float factor, float momentum,
                 float decay, float lr, int64_t n)
 {
@@ -327,6 +379,8 @@ const struct onednn_rows FF_ROWS = {
     .apply = apply,
     .bwd_reduce = bwd_reduce,
     .bwd_apply = bwd_apply,
+    .group_sum = group_sum,
+    .group_products = group_products,
     .sgd = sgd,
     .sum_squares = sum_squares,
     .exp_sum = exp_sum,

@@ -8,7 +8,7 @@
 struct ff_conv {
     struct ff_conv_shape shape;
     int P, Q;
-    const float *weight; /* (K, R, S, C), borrowed at pack */
+    const float *weight; /* (K, R, S, C / groups), borrowed at pack */
 };
 
 int ff_ref_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **conv,
@@ -58,11 +58,14 @@ void ff_ref_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                                     (((int64_t)n * (conv)->P + p) * (conv)->Q + q) *   \
                                         s_.K +                                         \
                                     k;                                                 \
+                                int share = s_.C / s_.groups;                          \
+                                int group = k / (s_.K / s_.groups);                    \
                                 int64_t x0 =                                           \
-                                    (((int64_t)n * s_.H + h) * s_.W + u) * s_.C;       \
+                                    (((int64_t)n * s_.H + h) * s_.W + u) * s_.C +      \
+                                    group * share;                                     \
                                 int64_t w0 =                                           \
-                                    (((int64_t)k * s_.R + r) * s_.S + t) * s_.C;       \
-                                for (int c = 0; c < s_.C; c++) {                       \
+                                    (((int64_t)k * s_.R + r) * s_.S + t) * share;      \
+                                for (int c = 0; c < share; c++) {                      \
                                     int64_t x = x0 + c, w = w0 + c;                    \
                                     BODY;                                              \
                                 }                                                      \
@@ -103,7 +106,8 @@ void ff_ref_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 }
 
 void ff_ref_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                          struct ff_tensor *dsrc, const struct ff_tensor *ddst)
+                          struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                          const struct ff_tensor *add)
 {
     const struct ff_conv_shape *s = &conv->shape;
     const float *dout = ff_f32(ddst), *weight = conv->weight;
@@ -111,6 +115,8 @@ void ff_ref_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     double *sum = accumulator(ctx, n_in);
     if (!sum)
         return;
+    for (int64_t i = 0; add && i < n_in; i++)
+        sum[i] = ff_f32(add)[i];
     FOR_EACH_PRODUCT(conv, sum[x] += (double)dout[y] * weight[w]);
     round_and_free(ff_f32(dsrc), sum, n_in);
 }
@@ -121,7 +127,7 @@ void ff_ref_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     const struct ff_conv_shape *s = &conv->shape;
     const float *in = ff_f32(src), *dout = ff_f32(ddst);
-    int64_t n_weight = (int64_t)s->K * s->R * s->S * s->C;
+    int64_t n_weight = (int64_t)s->K * s->R * s->S * (s->C / s->groups);
     double *sum = accumulator(ctx, n_weight);
     if (!sum)
         return;

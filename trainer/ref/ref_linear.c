@@ -10,7 +10,7 @@ void ff_ref_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     const float *x = ff_f32(src), *w = ff_f32(weight), *b = ff_f32(bias);
     for (int n = 0; n < N; n++)
         for (int d = 0; d < D; d++) {
-            double sum = b[d];
+            double sum = b ? b[d] : 0;
             for (int f = 0; f < F; f++)
                 sum += (double)x[(int64_t)n * F + f] * w[(int64_t)d * F + f];
             ff_f32(dst)[(int64_t)n * D + d] = (float)sum;
@@ -24,7 +24,7 @@ void ff_ref_linear_bwd(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
 {
     (void)ctx;
     const float *x = ff_f32(src), *w = ff_f32(weight), *dy = ff_f32(ddst);
-    for (int d = 0; d < D; d++) {
+    for (int d = 0; dbias && d < D; d++) {
         double sum = 0;
         for (int n = 0; n < N; n++)
             sum += dy[(int64_t)n * D + d];

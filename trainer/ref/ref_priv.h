@@ -44,7 +44,8 @@ void ff_ref_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                      struct ff_tensor *dst, const struct ff_tensor *src,
                      struct ff_tensor *stats);
 void ff_ref_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
-                          struct ff_tensor *dsrc, const struct ff_tensor *ddst);
+                          struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                          const struct ff_tensor *add);
 void ff_ref_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                              struct ff_tensor *dweight, const struct ff_tensor *src,
                              const struct ff_tensor *ddst);
