@@ -3,6 +3,7 @@
  * the elements of the stage outputs. */
 #include "estimate.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #define STAGES 4
@@ -19,7 +20,7 @@ struct size {
     int64_t weights, activations; /* numbers; numbers an image */
 };
 
-static struct size walk(const struct ff_params *params)
+static struct size walk_iresnet(const struct ff_params *params)
 {
     int64_t base = (int64_t)(64 * params->width + 0.5);
     if (base < 1)
@@ -45,6 +46,49 @@ static struct size walk(const struct ff_params *params)
     size.weights += 2 * in + flat * params->embedding + 3 * params->embedding;
     size.activations += flat + 2 * params->embedding;
     return size;
+}
+
+/* A convolution of `inputs` numbers an output, with BN and PReLU if `prelu`. */
+static void add_unit(struct size *size, int64_t inputs, int64_t out, int64_t side,
+                     bool prelu)
+{
+    size->weights += inputs * out + 2 * out + (prelu ? out : 0);
+    size->activations += 2 * out * side * side; /* convolution, BN */
+}
+
+static struct size walk_mbf(const struct ff_params *params)
+{
+    /* channels of a stage, inside its first bottleneck and the others; how many */
+    static const int stages[3][4] = {
+        {128, 128, 128, 4}, {256, 256, 256, 6}, {256, 512, 256, 2}};
+    double width = params->width / 2;
+    int64_t in = 2 * (int64_t)(128 * width + 0.5), side = params->image_size / 2;
+    int64_t last = 2 * (int64_t)(512 * width + 0.5);
+    struct size size = {0, 0};
+    add_unit(&size, 27, in, side, true);
+    add_unit(&size, 18, in, side, true);
+    for (int s = 0; s < 3; s++) {
+        int64_t out = 2 * (int64_t)(stages[s][0] * width + 0.5);
+        for (int i = 0; i <= stages[s][3]; i++) {
+            int64_t inner = 2 * (int64_t)(stages[s][i ? 2 : 1] * width + 0.5);
+            add_unit(&size, in, inner, side, true);
+            side /= i ? 1 : 2;
+            add_unit(&size, 9, inner, side, true);
+            add_unit(&size, inner, out, side, false);
+            in = out;
+        }
+    }
+    add_unit(&size, in, last, side, true);
+    add_unit(&size, side * side, last, 1, false);
+    size.weights += last * params->embedding + 2 * params->embedding;
+    size.activations += 2 * params->embedding;
+    return size;
+}
+
+static struct size walk(const struct ff_params *params)
+{
+    return params->backbone == FF_BACKBONE_MBF ? walk_mbf(params)
+                                               : walk_iresnet(params);
 }
 
 int64_t ff_estimate_parameters(const struct ff_params *params)

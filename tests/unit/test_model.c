@@ -35,6 +35,10 @@ Test(model, r100_has_65_2_million_parameters)
 {
     count_parameters(FF_BACKBONE_R100, 65155648);
 }
+Test(model, mbf_has_2_06_million_parameters)
+{
+    count_parameters(FF_BACKBONE_MBF, 2059520);
+}
 
 /* -- initialisation -- */
 
@@ -68,6 +72,21 @@ static void check_values(const struct net *net, const char *name, double mean,
               name);
     cr_assert(le(dbl, most, bound), "%s: largest", name);
     free(v);
+}
+
+Test(model, mbf_starts_as_insightface)
+{
+    struct net net;
+    struct ff_model_config config = {FF_BACKBONE_MBF, 0.5, 32, 64};
+    net_open(&net, FF_BACKEND_ONEDNN, 1, &config, 4, true);
+    cr_assert(eq(int, ff_model_init(net.model, 7, NULL), 0));
+    check_values(&net, "layers.0.layers.0.weight", 0, sqrt(2.0 / (64 * 9)), 1);
+    check_values(&net, "layers.1.layers.0.weight", 0, sqrt(2.0 / (64 * 9)), 1);
+    check_values(&net, "layers.2.layers.0.layers.0.weight", 0, sqrt(2.0 / 64), 1);
+    check_values(&net, "features.layers.2.weight", 0, sqrt(2.0 / 64), 1);
+    check_values(&net, "layers.0.layers.2.weight", 0.25, 0, 0.25);
+    check_values(&net, "features.layers.3.weight", 1, 0, 1);
+    net_close(&net);
 }
 
 Test(model, starts_as_published)
@@ -247,6 +266,14 @@ Test(model, one_channel_is_enough)
 Test(model, onednn_trains_as_ref_in_r50)
 {
     compare(FF_BACKBONE_R50, 0.0625, 16, 16, 8, 1);
+}
+Test(model, onednn_trains_as_ref_in_mbf)
+{
+    compare(FF_BACKBONE_MBF, 0.125, 32, 16, 8, 1);
+}
+Test(model, onednn_trains_as_ref_in_mbf_with_two_threads)
+{
+    compare(FF_BACKBONE_MBF, 0.1, 16, 16, 8, 2);
 }
 
 /* -- passes -- */

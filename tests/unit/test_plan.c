@@ -168,9 +168,10 @@ Test(plan, parameter_count_of_the_published_networks)
     } known[] = {{FF_BACKBONE_R18, 24.0},
                  {FF_BACKBONE_R34, 34.1},
                  {FF_BACKBONE_R50, 43.6},
-                 {FF_BACKBONE_R100, 65.2}};
+                 {FF_BACKBONE_R100, 65.2},
+                 {FF_BACKBONE_MBF, 2.06}};
     ff_params_defaults(&params);
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         params.backbone = known[i].backbone;
         cr_assert(epsilon_eq(dbl, (double)ff_estimate_parameters(&params) / 1e6,
                              known[i].millions, 0.06));
