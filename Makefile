@@ -23,10 +23,11 @@ say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 
 # The packages, as Debian 12 and Ubuntu 24.04 name them.
 BUILD_PACKAGES := gcc make pkg-config libyaml-dev libhdf5-dev libturbojpeg0-dev libpng-dev \
-	libdnnl-dev libcairo2-dev libmd-dev fonts-dejavu-core
+	libdnnl-dev libcairo2-dev libmd-dev fonts-dejavu-core libcjson-dev libonnx-dev \
+	libprotobuf-c-dev protobuf-c-compiler
 TEST_PACKAGES := libcriterion-dev hdf5-tools procps
 
-PKGS := yaml-0.1 hdf5 libturbojpeg libpng cairo freetype2 libmd
+PKGS := yaml-0.1 hdf5 libturbojpeg libpng cairo freetype2 libmd libcjson libprotobuf-c
 # Asked for only when something is built: a bare machine has no pkg-config yet.
 ifneq ($(filter-out deps deps-test help clean demo test,$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
@@ -48,7 +49,7 @@ OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize
 endif
 # The commit that programs record; rewritten, and with it cli.o, only when it is another.
 GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
-CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness $(PKG_CFLAGS)
+CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
 CFLAGS += -std=c11 $(OPT) $(WARN) -fopenmp -pthread
 LDLIBS += $(PKG_LIBS) -ldnnl -ldl -lm
 
@@ -80,9 +81,21 @@ $(B)/obj/trainer/onednn/onednn_rows.o: trainer/onednn/onednn_rows.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter 0,$(SANITIZE)),-O3) $(ARCH) -MMD -MP -c -o $@ $<
 
+# ONNX's schema, compiled; generated code keeps its own warnings.
+ONNX_PROTO ?= /usr/include/onnx/onnx.proto
+$(B)/gen/onnx.pb-c.c: $(ONNX_PROTO)
+	$(call say,GEN,$@)
+	@mkdir -p $(@D)
+	$(Q)protoc-c -I $(<D) --c_out=$(@D) $<
+$(B)/obj/onnx.pb-c.o: $(B)/gen/onnx.pb-c.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -w $(ARCH) -c -o $@ $<
+$(B)/obj/trainer/onnx_file.o $(B)/obj/tests/unit/test_onnx_file.o: $(B)/gen/onnx.pb-c.c
+
 $(B)/libffcommon.a: $(call obj,$(COMMON))
 $(B)/libffdata.a: $(call obj,$(DATA))
-$(B)/libfftrainer.a: $(sort $(call obj,$(TRAINER)) $(ROWS))
+$(B)/libfftrainer.a: $(sort $(call obj,$(TRAINER)) $(ROWS)) $(B)/obj/onnx.pb-c.o
 $(B)/libffeval.a: $(call obj,$(EVAL))
 $(B)/libffharness.a: $(call obj,$(HARNESS))
 $(B)/libff%.a:

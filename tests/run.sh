@@ -23,7 +23,7 @@ passed=0 failed=0
 
 run_criterion() { # program
     local log="$scratch/log" rc
-    timeout 300 "$1" -j2 >"$log" 2>&1
+    timeout 300 "$1" -j2 --verbose >"$log" 2>&1
     rc=$?
     local pass fail
     pass=$(grep -a 'Synthesis' "$log" | sed 's/\x1b\[[0-9;]*m//g' | sed -n 's/.*Passing: \([0-9]*\).*/\1/p')
@@ -38,9 +38,10 @@ run_criterion() { # program
     failed=$((failed + fail))
     if [ "$fail" -gt 0 ]; then
         echo "FAIL  $(basename "$1") (exit $rc)"
-        grep -aE 'FAIL|CRASH|[Aa]ssert|Sanitizer|runtime error|Synthesis|timed out|#[0-9]' "$log" | head -60
+        grep -aE 'FAIL|CRASH|[Aa]ssert|Sanitizer|runtime error|Synthesis|timed out|#[0-9]|actual|reference' "$log" | grep -avE '\[(RUN|PASS)' | head -60
     else
         echo "ok    $(basename "$1"): ${pass:-0}"
+        sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -a '^\[SKIP\]'
     fi
 }
 

@@ -9,8 +9,9 @@
 
 struct ff_embedder;
 
-/* Opens model.h5 (or checkpoint.h5) for batches of `batch` on a backend (enum
- * ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM, FF_EUSAGE. */
+/* Opens model.h5, checkpoint.h5 or a safetensors state_dict for batches of `batch` on a
+ * backend (enum ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM,
+ * FF_EUSAGE. */
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
                        int backend, int threads, struct ff_err *err);
 void ff_embedder_destroy(struct ff_embedder *embedder);

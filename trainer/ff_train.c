@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "export_cmd.h"
 #include "log.h"
 #include "process.h"
 #include "train.h"
@@ -27,9 +28,11 @@ static int run(int argc, char **argv, struct ff_err *err)
     };
     static const struct ff_cli cli = {
         .program = "ff-train",
-        .synopsis = "PARAMS.yaml --out DIR [--set name=value]... | params",
+        .synopsis =
+            "PARAMS.yaml --out DIR [--set name=value]... | params | export MODEL ...",
         .summary = "Trains one face-recognition network. Goes on where DIR holds a "
-                   "checkpoint; `ff-train params` prints every parameter.\n"
+                   "checkpoint; `ff-train params` prints every parameter, `ff-train "
+                   "export` writes a model as ONNX.\n"
                    "Exit codes: 0 done, 2 bad parameters, 3 diverged, 4 stopped with a "
                    "checkpoint, 5 out of memory, 6 bad data, 7 DIR is in use.",
         .examples = "  ff-train params\n"
@@ -74,7 +77,8 @@ static int run(int argc, char **argv, struct ff_err *err)
 int main(int argc, char **argv)
 {
     struct ff_err err = FF_ERR_INIT;
-    int rc = run(argc, argv, &err);
+    bool exports = argc > 1 && strcmp(argv[1], "export") == 0;
+    int rc = exports ? ff_export_cmd(argc - 1, argv + 1, &err) : run(argc, argv, &err);
     if (rc > 0)
         return FF_EXIT_OK;
     if (rc < 0)

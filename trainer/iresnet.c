@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model_priv.h"
 
@@ -219,9 +220,35 @@ static void backward(struct ff_model *m)
     ff_pass_conv_backward(m, &net->stem, NULL, &m->net->input, &m->net->dz, NULL);
 }
 
+static int trace(const struct ff_model *m, const struct ff_trace *t, int x)
+{
+    const struct iresnet *net = m->net->iresnet;
+    x = ff_trace_conv(t, x, &net->stem);
+    x = ff_trace_bn(t, x, &net->stem_bn);
+    x = ff_trace_prelu(t, x, &net->stem_prelu);
+    for (int i = 0; i < net->block_count; i++) {
+        const struct block *b = &net->blocks[i];
+        int y = ff_trace_conv(t, ff_trace_bn(t, x, &b->bn1), &b->conv1);
+        y = ff_trace_prelu(t, ff_trace_bn(t, y, &b->bn2), &b->prelu);
+        y = ff_trace_bn(t, ff_trace_conv(t, y, &b->conv2), &b->bn3);
+        if (b->has_shortcut)
+            x = ff_trace_bn(t, ff_trace_conv(t, x, &b->conv_shortcut), &b->bn_shortcut);
+        x = t->add(t->context, y, x);
+    }
+    return ff_trace_bn(t, x, &net->last_bn);
+}
+
+int ff_iresnet_of_blocks(const int blocks[4])
+{
+    for (int i = 0; i < (int)(sizeof blocks_per_stage / sizeof *blocks_per_stage); i++)
+        if (!memcmp(blocks_per_stage[i], blocks, sizeof blocks_per_stage[i]))
+            return i;
+    return -1;
+}
+
 static void destroy(struct ff_net *net)
 {
     free(net->iresnet);
 }
 
-const struct ff_network ff_iresnet = {walk, forward, backward, destroy};
+const struct ff_network ff_iresnet = {walk, forward, backward, trace, destroy};

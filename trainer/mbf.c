@@ -196,9 +196,25 @@ static void backward(struct ff_model *m)
     }
 }
 
+static int trace(const struct ff_model *m, const struct ff_trace *t, int x)
+{
+    const struct mbf *net = m->net->mbf;
+    int value[MAX_UNITS];
+    for (int i = 0; i < net->unit_count; i++) {
+        const struct unit *u = &net->units[i];
+        x = ff_trace_bn(t, ff_trace_conv(t, x, &u->conv), &u->bn);
+        if (u->has_prelu)
+            x = ff_trace_prelu(t, x, &u->prelu);
+        if (u->residual >= 0)
+            x = t->add(t->context, x, value[u->residual]);
+        value[i] = x;
+    }
+    return x;
+}
+
 static void destroy(struct ff_net *net)
 {
     free(net->mbf);
 }
 
-const struct ff_network ff_mbf = {walk, forward, backward, destroy};
+const struct ff_network ff_mbf = {walk, forward, backward, trace, destroy};

@@ -64,9 +64,9 @@ static void views(struct builder *b, const struct ff_named *n, struct ff_tensor 
 }
 
 /* (channels), padded to c; starts at `start` everywhere. */
-static void vector(struct builder *b, const char *prefix, const char *suffix,
-                   int channels, int c, bool trained, double start,
-                   struct ff_tensor *weight, struct ff_tensor *dweight)
+static const struct ff_named *
+vector(struct builder *b, const char *prefix, const char *suffix, int channels, int c,
+       bool trained, double start, struct ff_tensor *weight, struct ff_tensor *dweight)
 {
     struct ff_named *n = named(b, FF_LAYOUT_VECTOR, trained, prefix, suffix, c);
     n->ndim = 1;
@@ -74,6 +74,7 @@ static void vector(struct builder *b, const char *prefix, const char *suffix,
     n->padded_c = c;
     n->init = (struct ff_init){FF_INIT_CONSTANT, start};
     views(b, n, weight, dweight);
+    return n;
 }
 
 /* -- device memory -- */
@@ -131,7 +132,8 @@ void ff_build_bn(struct builder *b, struct bn_layer *layer, const char *prefix,
 {
     int c = layer->bn.C = ff_build_padded(b, channels);
     struct ff_bn *bn = &layer->bn;
-    vector(b, prefix, "weight", channels, c, true, 1, &bn->weight, &layer->dweight);
+    layer->named =
+        vector(b, prefix, "weight", channels, c, true, 1, &bn->weight, &layer->dweight);
     vector(b, prefix, "bias", channels, c, true, 0, &bn->bias, &layer->dbias);
     vector(b, prefix, "running_mean", channels, c, false, 0, &bn->running_mean, NULL);
     vector(b, prefix, "running_var", channels, c, false, 1, &bn->running_var, NULL);
@@ -141,8 +143,8 @@ void ff_build_bn(struct builder *b, struct bn_layer *layer, const char *prefix,
 void ff_build_prelu(struct builder *b, struct prelu_layer *layer, const char *prefix,
                     int channels)
 {
-    vector(b, prefix, "weight", channels, ff_build_padded(b, channels), true,
-           PRELU_START, &layer->slope, &layer->dslope);
+    layer->named = vector(b, prefix, "weight", channels, ff_build_padded(b, channels),
+                          true, PRELU_START, &layer->slope, &layer->dslope);
 }
 
 static bool note_conv(struct ff_net *net, struct conv_layer *layer)
@@ -175,6 +177,10 @@ void ff_build_conv(struct builder *b, struct conv_layer *layer, const char *pref
     n->padded_c = inside;
     n->padded_k = k;
     n->init = (struct ff_init){FF_INIT_NORMAL, shape->std};
+    layer->named = n;
+    layer->stride = shape->stride;
+    layer->pad = shape->pad;
+    layer->groups = share ? shape->in / share : 1;
     views(b, n, &layer->weight, &layer->dweight);
     if (b->counting || b->rc)
         return;
@@ -209,6 +215,7 @@ void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e)
     fc->padded_c = c;
     fc->spatial = e->side;
     fc->init = e->init;
+    net->fc_named = fc;
     views(b, fc, &net->fc_weight, &net->dfc_weight);
     /* The embedding is not padded: its vectors take the plain length. */
     if (e->has_bias) {
@@ -224,8 +231,8 @@ void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e)
     bn->C = D;
     if (fixed)
         layer->dweight = net->fixed_dweight;
-    vector(b, e->bn, "weight", D, D, !fixed, 1, &bn->weight,
-           fixed ? NULL : &layer->dweight);
+    layer->named = vector(b, e->bn, "weight", D, D, !fixed, 1, &bn->weight,
+                          fixed ? NULL : &layer->dweight);
     vector(b, e->bn, "bias", D, D, true, 0, &bn->bias, &layer->dbias);
     vector(b, e->bn, "running_mean", D, D, false, 0, &bn->running_mean, NULL);
     vector(b, e->bn, "running_var", D, D, false, 1, &bn->running_var, NULL);
@@ -402,6 +409,44 @@ void ff_model_backward(struct ff_model *m, const struct ff_tensor *dembedding)
                        &net->dlinear, &net->features, &net->fc_weight, m->N, net->F,
                        m->config.embedding);
     net->network->backward(m);
+}
+
+/* -- the network as a graph -- */
+
+/* "layer1.0.bn1" of "layer1.0.bn1.weight". */
+static const char *prefix_of(char out[64], const struct ff_named *n)
+{
+    snprintf(out, 64, "%s", n->name);
+    *strrchr(out, '.') = 0;
+    return out;
+}
+
+int ff_trace_conv(const struct ff_trace *t, int x, const struct conv_layer *layer)
+{
+    char prefix[64];
+    return t->conv(t->context, x, prefix_of(prefix, layer->named), layer->stride,
+                   layer->pad, layer->groups);
+}
+
+int ff_trace_bn(const struct ff_trace *t, int x, const struct bn_layer *layer)
+{
+    char prefix[64];
+    return t->bn(t->context, x, prefix_of(prefix, layer->named));
+}
+
+int ff_trace_prelu(const struct ff_trace *t, int x, const struct prelu_layer *layer)
+{
+    char prefix[64];
+    return t->prelu(t->context, x, prefix_of(prefix, layer->named));
+}
+
+int ff_model_trace(const struct ff_model *m, const struct ff_trace *t, int input)
+{
+    char prefix[64];
+    int x = m->net->network->trace(m, t, input);
+    x = t->linear(t->context, x, prefix_of(prefix, m->net->fc_named),
+                  m->net->fc_bias.count > 0);
+    return ff_trace_bn(t, x, &m->net->embedding_bn);
 }
 
 /* -- values in outside order -- */

@@ -90,6 +90,25 @@ const struct ff_tensor *ff_model_forward(struct ff_model *model, const uint8_t *
 /* After a training forward: dembedding (N, D) -> dweight, whole. */
 void ff_model_backward(struct ff_model *model, const struct ff_tensor *dembedding);
 
+/* The network as a graph, for export: ff_model_trace calls these in the order of the
+ * pass. Values are numbers that the receiver gives out; a layer's tensors are named
+ * prefix + ".weight" and so on, and `linear` flattens in C, H, W order. */
+struct ff_trace {
+    void *context;
+    int (*conv)(void *context, int x, const char *prefix, int stride, int pad,
+                int groups);
+    int (*bn)(void *context, int x, const char *prefix);
+    int (*prelu)(void *context, int x, const char *prefix);
+    int (*add)(void *context, int a, int b);
+    int (*linear)(void *context, int x, const char *prefix, bool has_bias);
+};
+/* The embedding's value for the input's. */
+int ff_model_trace(const struct ff_model *model, const struct ff_trace *t, int input);
+
+/* The backbone (enum ff_backbone) whose stages have these numbers of blocks; -1 = none.
+ */
+int ff_iresnet_of_blocks(const int blocks[4]);
+
 /* Trained parameters without padding. */
 int64_t ff_model_parameter_count(const struct ff_model *model);
 

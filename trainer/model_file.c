@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "h5io.h"
+#include "safetensors.h"
 
 static void dataset_name(char out[160], const char *group, const char *name)
 {
@@ -140,12 +142,134 @@ int ff_model_save(const char *path, const struct ff_model *model,
     return ff_h5_end(&out, rc, err);
 }
 
+bool ff_model_is_h5(const char *path)
+{
+    static const char magic[8] = "\x89HDF\r\n\x1a\n";
+    char start[sizeof magic];
+    FILE *f = fopen(path, "rbe");
+    bool same = f && fread(start, sizeof start, 1, f) == 1 &&
+                !memcmp(start, magic, sizeof magic);
+    if (f)
+        fclose(f);
+    return same;
+}
+
+/* -- safetensors: a state_dict of insightface's networks -- */
+
+/* Blocks of IResNet's stages, by the names; false if it is no known depth. */
+static bool known_depth(int *backbone, const struct ff_safetensors *file)
+{
+    struct ff_safetensor t;
+    int blocks[4] = {0};
+    for (int s = 0; s < 4; s++)
+        for (bool more = true; more;) {
+            char name[64];
+            snprintf(name, sizeof name, "layer%d.%d.conv1.weight", s + 1, blocks[s]);
+            more = blocks[s] < 1000 && ff_safetensors_find(&t, file, name);
+            blocks[s] += more;
+        }
+    *backbone = ff_iresnet_of_blocks(blocks);
+    return *backbone >= 0;
+}
+
+static bool find(struct ff_safetensor *t, const struct ff_safetensors *file,
+                 const char *name, int ndim)
+{
+    return ff_safetensors_find(t, file, name) && t->ndim == ndim && t->count > 0 &&
+           t->count <= INT32_MAX;
+}
+
+static bool iresnet_config(struct ff_model_config *config,
+                           const struct ff_safetensors *file)
+{
+    struct ff_safetensor stem, last, fc;
+    if (!known_depth(&config->backbone, file) ||
+        !find(&stem, file, "conv1.weight", 4) || !find(&last, file, "bn2.weight", 1) ||
+        !find(&fc, file, "fc.weight", 2))
+        return false;
+    int side = 1;
+    while (side * side * last.dims[0] < fc.dims[1] && side < 28)
+        side++;
+    config->width = (double)stem.dims[0] / 64;
+    config->embedding = (int)fc.dims[0];
+    config->image_size_px = 16 * side;
+    return side * side * last.dims[0] == fc.dims[1];
+}
+
+static bool mbf_config(struct ff_model_config *config,
+                       const struct ff_safetensors *file)
+{
+    struct ff_safetensor stem, map, fc;
+    if (!find(&stem, file, "layers.0.layers.0.weight", 4) ||
+        !find(&map, file, "features.layers.0.layers.0.weight", 4) ||
+        !find(&fc, file, "features.layers.2.weight", 2))
+        return false;
+    config->backbone = FF_BACKBONE_MBF;
+    config->width = (double)stem.dims[0] / 128;
+    config->embedding = (int)fc.dims[0];
+    config->image_size_px = 16 * (int)map.dims[2];
+    return map.dims[2] >= 1 && map.dims[2] <= 28;
+}
+
+static int safetensors_config(struct ff_model_config *config, const char *path,
+                              struct ff_err *err)
+{
+    struct ff_safetensors *file;
+    int rc = ff_safetensors_open(&file, path, err);
+    if (rc)
+        return rc;
+    if (!iresnet_config(config, file) && !mbf_config(config, file))
+        rc = ff_err_set(err, FF_EDATA,
+                        "%s: the tensors are those of no known backbone (IResNet 18, "
+                        "34, 50, 100, 200 or mbf, as insightface names them)",
+                        path);
+    ff_safetensors_close(file);
+    return rc;
+}
+
+static int set_from_safetensors(struct ff_model *model, const struct ff_named *n,
+                                const struct ff_safetensors *file, const char *path,
+                                struct ff_err *err)
+{
+    struct ff_safetensor t;
+    float *values;
+    if (!ff_safetensors_find(&t, file, n->name))
+        return ff_err_set(err, FF_EDATA, "%s: %s: not in the file", path, n->name);
+    bool same = t.ndim == n->ndim;
+    for (int i = 0; same && i < n->ndim; i++)
+        same = t.dims[i] == n->dims[i];
+    if (!same)
+        return ff_err_set(err, FF_EDATA, "%s: %s: %lld numbers, %lld expected", path,
+                          n->name, (long long)t.count, (long long)ff_named_size(n));
+    int rc = ff_safetensors_f32(&values, file, &t, err);
+    if (!rc)
+        rc = ff_model_set(model, n, n->trained ? &model->weight : &model->buffer,
+                          values, err);
+    free(values);
+    return rc;
+}
+
+static int load_safetensors(struct ff_model *model, const char *path,
+                            struct ff_err *err)
+{
+    struct ff_safetensors *file;
+    int rc = ff_safetensors_open(&file, path, err);
+    for (int i = 0; !rc && i < model->named_count; i++)
+        rc = set_from_safetensors(model, &model->named[i], file, path, err);
+    ff_safetensors_close(file);
+    return rc;
+}
+
+/* -- either kind -- */
+
 int ff_model_read_config(struct ff_model_config *config, const char *path,
                          struct ff_err *err)
 {
     static const char *const names[] = {"backbone", "width", "image_size", "embedding"};
     struct ff_params params;
     hid_t file;
+    if (!access(path, R_OK) && !ff_model_is_h5(path))
+        return safetensors_config(config, path, err);
     int rc = ff_h5_open(&file, path, false, err);
     if (rc)
         return rc;
@@ -164,7 +288,7 @@ int ff_model_read_config(struct ff_model_config *config, const char *path,
     return 0;
 }
 
-int ff_model_load(struct ff_model *model, const char *path, struct ff_err *err)
+static int load_h5(struct ff_model *model, const char *path, struct ff_err *err)
 {
     hid_t file;
     int rc = ff_h5_open(&file, path, false, err);
@@ -176,7 +300,15 @@ int ff_model_load(struct ff_model *model, const char *path, struct ff_err *err)
     if (!rc)
         rc = ff_model_read_counters(model, file, err);
     H5Fclose(file);
-    if (!rc)
-        ff_model_pack(model);
-    return rc ? rc : model->ops->sync(model->ctx, err);
+    return rc;
+}
+
+int ff_model_load(struct ff_model *model, const char *path, struct ff_err *err)
+{
+    bool h5 = access(path, R_OK) || ff_model_is_h5(path);
+    int rc = h5 ? load_h5(model, path, err) : load_safetensors(model, path, err);
+    if (rc)
+        return rc;
+    ff_model_pack(model);
+    return model->ops->sync(model->ctx, err);
 }

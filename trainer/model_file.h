@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* model.h5: one dataset a tensor, named and shaped as insightface's IResNet state_dict.
+/* Models in files. model.h5: one dataset a tensor, named and shaped as insightface's
+ * IResNet state_dict.
  *
  * Root attributes: schema "ff-model/1", train_key, iteration, and every result
  * parameter as text. Equal runs give equal bytes. */
@@ -24,11 +25,14 @@ struct ff_model_stamp {
 int ff_model_save(const char *path, const struct ff_model *model,
                   const struct ff_model_stamp *stamp, struct ff_err *err);
 
-/* Shape of the network in a model or checkpoint file, from its attributes. FF_EDATA. */
+/* Shape of the network in a file: a model.h5 or checkpoint.h5 says it in its
+ * attributes; in a safetensors file of a state_dict names and shapes tell. FF_EDATA. */
 int ff_model_read_config(struct ff_model_config *config, const char *path,
                          struct ff_err *err);
-/* Every tensor of a model or checkpoint file into `model`; a missing one or another
- * shape is FF_EDATA with name and shapes. Weights are packed. */
+/* Whether the file is HDF5, by its first bytes; safetensors otherwise. */
+bool ff_model_is_h5(const char *path);
+/* Every tensor of such a file into `model`; a missing one or another shape is FF_EDATA
+ * with name and shapes. Weights are packed. */
 int ff_model_load(struct ff_model *model, const char *path, struct ff_err *err);
 
 /* Parts shared with the checkpoint: tensors of one block under `group` ("" = root), the

@@ -8,18 +8,22 @@
 
 /* A convolution with its weight views. */
 struct conv_layer {
+    const struct ff_named *named; /* of the weight */
     struct ff_conv *plan;
+    int stride, pad, groups;          /* groups without padding */
     struct ff_tensor weight, dweight; /* (K, R, S, C / groups) */
 };
 
 /* A BN with gradients; the fixed-weight BN1d has its dweight in scratch. */
 struct bn_layer {
+    const struct ff_named *named; /* of the weight */
     struct ff_bn bn;
     struct ff_tensor dweight, dbias; /* (C) */
     int64_t M;
 };
 
 struct prelu_layer {
+    const struct ff_named *named;
     struct ff_tensor slope, dslope; /* (C) */
 };
 
@@ -34,6 +38,8 @@ struct ff_network {
     /* net->input -> net->features (N, F), and back from net->dout. */
     void (*forward)(struct ff_model *m);
     void (*backward)(struct ff_model *m);
+    /* Tells the layers up to the features; x, result: value numbers. */
+    int (*trace)(const struct ff_model *m, const struct ff_trace *t, int x);
     void (*destroy)(struct ff_net *net); /* host memory of its own */
 };
 extern const struct ff_network ff_iresnet, ff_mbf;
@@ -50,6 +56,7 @@ struct ff_net {
     struct ff_tensor features;          /* (N, F) view of the last activation */
     int F;                              /* inputs of the linear layer, padded */
     struct ff_tensor linear, embedding; /* (N, D) */
+    const struct ff_named *fc_named;
     struct ff_tensor fc_weight, fc_bias, dfc_weight, dfc_bias; /* bias: may be empty */
     struct bn_layer embedding_bn;
     struct ff_tensor dout, da, dz, dlinear; /* gradients in flight */
@@ -117,5 +124,11 @@ void ff_pass_bn_backward(struct ff_model *m, struct ff_tensor *dsrc,
 void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
                            struct ff_tensor *dsrc, const struct ff_tensor *src,
                            const struct ff_tensor *ddst, const struct ff_tensor *add);
+
+/* -- traces (model.c): the layer told to t, its value -- */
+
+int ff_trace_conv(const struct ff_trace *t, int x, const struct conv_layer *layer);
+int ff_trace_bn(const struct ff_trace *t, int x, const struct bn_layer *layer);
+int ff_trace_prelu(const struct ff_trace *t, int x, const struct prelu_layer *layer);
 
 #endif

@@ -69,6 +69,8 @@ static int load_init(struct ff_train *run, struct ff_err *err)
     const char *path = run->params->init;
     hid_t file;
     int rc = ff_model_load(run->model, path, err);
+    if (!rc && !ff_model_is_h5(path))
+        return 0;
     if (!rc)
         rc = ff_h5_open(&file, path, false, err);
     if (rc)

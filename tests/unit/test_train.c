@@ -12,6 +12,7 @@
 #include "hash.h"
 #include "model_file.h"
 #include "process.h"
+#include "safetensors_fixture.h"
 #include "train.h"
 
 enum { SIDE = 16, IDENTITIES = 6, EACH = 4, BATCH = 4, PER_EPOCH = 6, T = 24 };
@@ -284,6 +285,31 @@ Test(train, init_starts_from_a_models_weights)
     /* A network of another width does not fit. */
     set("width=0.1");
     cr_assert(eq(int, train("misfit", 1, &err), FF_EDATA), "%s", err.text);
+}
+
+Test(train, init_from_safetensors_starts_as_from_model_h5)
+{
+    struct ff_err err = FF_ERR_INIT;
+    struct ff_model_config config;
+    struct net net;
+    train_ok("cold");
+    ff_model_read_config(&config, at(&scratch, "cold/model.h5"), NULL);
+    net_open(&net, FF_BACKEND_REF, 1, &config, 1, false);
+    cr_assert(
+        eq(int, ff_model_load(net.model, at(&scratch, "cold/model.h5"), NULL), 0));
+    save_safetensors(at(&scratch, "model.safetensors"), net.model, false);
+    net_close(&net);
+    static const char *const starts[] = {"cold/model.h5", "model.safetensors"};
+    char hash[2][FF_SHA256_HEX];
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "tensors" : "h5";
+        snprintf(params.init, sizeof params.init, "%s", at(&scratch, starts[i]));
+        cr_assert(eq(int, train(name, 3, &err), FF_ESTOPPED), "%s", err.text);
+        char curve[64];
+        snprintf(curve, sizeof curve, "%s/curve.csv", name);
+        ff_sha256_file(hash[i], at(&scratch, curve), NULL);
+    }
+    cr_assert(eq(str, hash[0], hash[1]));
 }
 
 /* Two steps: the pictures are so alike that BN over four of them magnifies rounding
