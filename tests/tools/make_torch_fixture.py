@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BLOCKS = {"r18": (2, 2, 2, 2), "r50": (3, 4, 14, 3)}
-STEPS, SHOWN, MOMENTUM, DECAY, CLIP = 8, 3, 0.9, 5e-4, 5.0
+STEPS, SHOWN, MOMENTUM, DECAY, CLIP = 10, 3, 0.9, 5e-4, 5.0
 CASES = [
     dict(name="r18_arcface", backbone="r18", width=0.25, image=32, embedding=64,
          classes=20, batch=8, head="arcface", margin=0.5, scale=64.0, lr=0.005),
@@ -39,7 +39,7 @@ CASES = [
     dict(name="r50_softmax", backbone="r50", width=0.25, image=16, embedding=64,
          classes=20, batch=8, head="softmax", margin=0.0, scale=32.0, lr=0.005),
     dict(name="mbf_cosface", backbone="mbf", width=0.25, image=32, embedding=32,
-         classes=20, batch=16, head="cosface", margin=0.4, scale=32.0, lr=0.001),
+         classes=20, batch=16, head="cosface", margin=0.4, scale=32.0, lr=0.0005),
 ]
 PROBED = {"iresnet": ("conv1.weight", "bn1.weight", "prelu.weight", "layer1.0.bn1.bias",
           "layer2.0.conv1.weight", "layer2.0.downsample.0.weight",

@@ -17,7 +17,7 @@
 #include "rng.h"
 #include "schedule.h"
 
-enum { STEPS = 8, SHOWN = 3, MAX_EMBEDDING = 64, MAX_CHANGES = 32 };
+enum { STEPS = 10, SHOWN = 3, MAX_EMBEDDING = 64, MAX_CHANGES = 32 };
 
 struct change {
     char name[64];
