@@ -99,8 +99,8 @@ struct reader {
     const char *name;
     const uint8_t *bytes;
     size_t size, at, opcode_at; /* at: next byte; opcode_at: of the present opcode */
-    struct value *stack;        /* (MAX_STACK) */
-    size_t depth, marks[MAX_MARKS];
+    struct value *stack;        /* (stack_capacity) */
+    size_t depth, stack_capacity, marks[MAX_MARKS];
     int mark_count;
     struct value *memo; /* (memo_capacity) UNSET where nothing was put */
     size_t memo_count, memo_capacity;
@@ -147,6 +147,14 @@ static int push(struct reader *r, struct value value)
 {
     if (r->depth == MAX_STACK)
         return bad(r, "more than %u values on the stack", MAX_STACK);
+    if (r->depth == r->stack_capacity) {
+        size_t capacity = 2 * r->stack_capacity + 128;
+        struct value *grown = realloc(r->stack, capacity * sizeof *grown);
+        if (!grown)
+            return no_memory(r);
+        r->stack = grown;
+        r->stack_capacity = capacity;
+    }
     r->stack[r->depth++] = value;
     return 0;
 }
@@ -708,10 +716,9 @@ int ff_bin_pairs_parse(struct ff_bin_pairs **out, const char *name,
     struct reader r = {.name = name, .bytes = bytes, .size = size, .err = err};
     struct ff_bin_pairs *pairs = calloc(1, sizeof *pairs);
     *out = NULL;
-    r.stack = malloc(MAX_STACK * sizeof *r.stack);
     if (pairs)
         pairs->name = strdup(name);
-    int rc = !pairs || !pairs->name || !r.stack ? no_memory(&r) : run(&r);
+    int rc = !pairs || !pairs->name ? no_memory(&r) : run(&r);
     if (!rc)
         rc = fill(pairs, &r);
     reader_fini(&r);
