@@ -8,6 +8,7 @@
 #include "err.h"
 
 struct ff_embedder;
+struct ff_model;
 
 /* Opens model.h5 (or checkpoint.h5) for batches of `batch` on a backend (enum
  * ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM, FF_EUSAGE. */
@@ -16,7 +17,6 @@ int ff_embedder_create(struct ff_embedder **out, const char *model_path, int bat
 /* The network of a training run, as it is at every later call: borrowed, and in eval
  * mode only while ff_embedder_run works, so that training goes on as if nothing had
  * been. The batch is the network's. FF_ENOMEM. */
-struct ff_model;
 int ff_embedder_borrow(struct ff_embedder **out, struct ff_model *model,
                        struct ff_err *err);
 void ff_embedder_destroy(struct ff_embedder *embedder);

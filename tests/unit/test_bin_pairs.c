@@ -219,6 +219,32 @@ Test(bin_pairs, refuses_hostile_lengths)
     refuses(many, sizeof many, "more than 65536 values on the stack");
 }
 
+/* `unit` repeated `count` times between two texts. */
+static void refuses_many(const char *head, const char *unit, size_t count,
+                         const char *wanted)
+{
+    size_t n = strlen(head), step = strlen(unit);
+    char *text = malloc(n + count * step);
+    memcpy(text, head, n);
+    for (size_t i = 0; i < count; i++)
+        memcpy(text + n + i * step, unit, step);
+    refuses(text, n + count * step, wanted);
+    free(text);
+}
+
+Test(bin_pairs, bounds_what_a_file_can_make)
+{
+    char items[60003];
+    refuses_many("\x80\x02]", ")a", 600000,
+                 "more than 524288 lists, tuples and arrays");
+    refuses_many("\x80\x04N", "\x94", 1100000, "memo index 1048576 after 1048576");
+    memset(items, 'N', sizeof items);
+    items[0] = '(';
+    items[60001] = 'e';
+    items[60002] = 0;
+    refuses_many("\x80\x02]", items, 18, "more than 1048576 items");
+}
+
 Test(bin_pairs, refuses_a_machine_out_of_step)
 {
     REFUSES("\x80\x02\x86.", "opcode 0x86 at offset 2: the stack is short of values");

@@ -27,9 +27,9 @@
  * of at most 5 objects each. */
 #define MAX_STACK (1u << 16)
 #define MAX_MARKS 64
-#define MAX_OBJECTS (1u << 20)
-#define MAX_ITEMS (1u << 21) /* of all lists and tuples */
-#define MAX_MEMO (1u << 21)
+#define MAX_OBJECTS (1u << 19)
+#define MAX_ITEMS (1u << 20) /* of all lists and tuples */
+#define MAX_MEMO (1u << 20)
 
 enum kind {
     UNSET,
