@@ -50,13 +50,17 @@ ff-grid status results/pairs | grep -o 'accuracy on numpy_p2 (%)'
 grep -o '<th>bytes_p4</th>' results/pairs/report.html
 
 sha256sum results/pairs/cells/*/model.h5 >before
+grep -h '^eval_key' results/pairs/cells/*/eval-pairs.yaml >keys
+[ "$(wc -l <keys)" -eq 4 ]
 ff-grid plan g.yaml --measure | grep -o 'measured: .* for an evaluation on pairs' | cut -c1-9
 cp "$FF_TESTS/fixtures/pairs/shared_p4.bin" bytes_p4.bin
 ff-grid g.yaml >log 2>&1
 sha256sum -c --quiet before
-echo "scored again: $(grep -c '"\?pairs' results/pairs/cells/*/eval-pairs.yaml | wc -l)"
+echo "scored again: $(cat results/pairs/cells/*/eval-pairs.yaml | grep '^eval_key' | grep -cvFf keys)"
+starts=$(grep -c ' start ' results/pairs/events.log)
+[ "$starts" -eq 12 ] # four trainings, twice four scores
 ff-grid g.yaml >log 2>&1
-! grep -q scoring log
+[ "$(grep -c ' start ' results/pairs/events.log)" -eq "$starts" ]
 
 grid "  validate: [bytes_p4.bin]" >g.yaml
 ff-grid g.yaml --out validated >log 2>&1
