@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 
 CC ?= gcc
 SANITIZE ?= 0
+FUZZ ?= 0
 WERROR ?= 0
 DEBUG ?= 0
 V ?= 0
@@ -16,6 +17,9 @@ PREFIX ?= /usr/local
 B ?= build
 ifeq ($(SANITIZE),1)
 override B := $(B)/asan
+endif
+ifeq ($(FUZZ),1)
+override B := $(B)/fuzz
 endif
 
 Q := $(if $(filter 1,$(V)),,@)
@@ -46,6 +50,9 @@ OPT := $(if $(filter 1,$(DEBUG)),-O0,-O2) -g -ffp-contract=off
 ARCH ?= -march=x86-64-v2
 ifeq ($(SANITIZE),1)
 OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+ifeq ($(FUZZ),1)
+OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 endif
 # The commit that programs record; rewritten, and with it cli.o, only when it is another.
 GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
@@ -138,7 +145,19 @@ $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o $(ALL_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-tests-build: $(PROGRAMS) $(TESTS)
+# A fuzz target with a main that replays files; with FUZZ=1 with libFuzzer's.
+REPLAYS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay_main.o $(ALL_LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(ALL_LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+fuzzers: $(FUZZERS)
+
+tests-build: $(PROGRAMS) $(TESTS) $(REPLAYS)
 
 deps: ## installs what is missing (prints it; sudo only if not root)
 	@bash tests/tools/install_packages.sh $(BUILD_PACKAGES)
@@ -153,10 +172,13 @@ demo: deps ## a whole sweep on synthetic faces on the CPU: 3 x 3 cells, a few mi
 
 test: deps-test ## every test: check, then whole sweeps through the real programs
 	@$(MAKE) --no-print-directory tests-build
-	@bash tests/run.sh $(B) unit ops cli pipeline
+	@bash tests/run.sh $(B) unit ops cli fuzz pipeline
 
-check: tests-build ## unit, op and command-line tests alone
-	@bash tests/run.sh $(B) unit ops cli
+check: tests-build ## unit, op and command-line tests and the fuzz corpus alone
+	@bash tests/run.sh $(B) unit ops cli fuzz
+
+fuzz: ## the fuzz targets into build/fuzz/ (clang, libFuzzer, sanitizers); see tests/fuzz/README.md
+	@$(MAKE) --no-print-directory CC=clang FUZZ=1 fuzzers
 
 bench: all $(BENCHES) ## training step against PyTorch, scheduler cost (needs python3-torch)
 	@bash tests/bench/run.sh $(B)
@@ -177,6 +199,6 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
-.PHONY: FORCE all tests-build deps deps-test demo test check bench lfw-reference install help clean
+.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

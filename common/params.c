@@ -157,6 +157,68 @@ static int set_list(struct ff_int_list *list, const struct ff_param_info *info,
     return 0;
 }
 
+bool ff_paths_next(char out[FF_PARAM_TEXT], const char **list)
+{
+    size_t length = strcspn(*list, "\n");
+    if (!**list || length >= FF_PARAM_TEXT)
+        return false;
+    memcpy(out, *list, length);
+    out[length] = 0;
+    *list += length + 1;
+    return true;
+}
+
+int ff_paths_add(char list[FF_PATHS_TEXT], const char *path, struct ff_err *err)
+{
+    size_t used = strlen(list), length = strlen(path);
+    if (!length || strchr(path, '\n'))
+        return ff_err_set(err, FF_EUSAGE, "a path is %s",
+                          length ? "broken over lines" : "empty");
+    if (length >= FF_PARAM_TEXT || used + length + 2 > FF_PATHS_TEXT)
+        return ff_err_set(err, FF_EUSAGE, "%.200s: longer than %d characters%s", path,
+                          length >= FF_PARAM_TEXT ? FF_PARAM_TEXT - 1
+                                                  : FF_PATHS_TEXT - 1,
+                          length >= FF_PARAM_TEXT ? "" : " with the paths before it");
+    memcpy(list + used, path, length);
+    strcpy(list + used + length, "\n");
+    return 0;
+}
+
+/* Paths from YAML scalars, the whole field at once. */
+static int set_paths(char field[FF_PATHS_TEXT], const struct ff_param_info *info,
+                     const struct ff_yaml_node *items, size_t count, const char *where,
+                     struct ff_err *err)
+{
+    char list[FF_PATHS_TEXT] = "", path[FF_PARAM_TEXT];
+    for (size_t i = 0; i < count; i++) {
+        struct ff_err inner = FF_ERR_INIT;
+        const char *text = items[i].kind == FF_YAML_SCALAR ? items[i].text : "";
+        int rc = ff_expand_env(path, sizeof path, text, &inner);
+        if (!rc)
+            rc = ff_paths_add(list, path, &inner);
+        if (rc)
+            return ff_err_set(err, rc, "%s: %s: %.800s", where, info->name, inner.text);
+    }
+    memset(field, 0, FF_PATHS_TEXT);
+    strcpy(field, list);
+    return 0;
+}
+
+/* "[a.bin, 'b, c.bin']" as in YAML, one bare path, or nothing. */
+static int set_paths_text(char field[FF_PATHS_TEXT], const struct ff_param_info *info,
+                          const char *text, const char *where, struct ff_err *err)
+{
+    struct ff_yaml *doc;
+    struct ff_yaml_node one = {.kind = FF_YAML_SCALAR, .text = text};
+    if (text[0] != '[')
+        return set_paths(field, info, &one, *text ? 1 : 0, where, err);
+    if (ff_yaml_parse(&doc, where, text, strlen(text), NULL))
+        return bad_value(info, text, where, "a list of paths such as [lfw.bin]", err);
+    int rc = set_paths(field, info, doc->root.items, doc->root.count, where, err);
+    ff_yaml_destroy(doc);
+    return rc;
+}
+
 static int set_value(struct ff_params *params, const struct ff_param_info *info,
                      const char *text, const char *where, struct ff_err *err)
 {
@@ -207,6 +269,7 @@ static int set_value(struct ff_params *params, const struct ff_param_info *info,
         return 0;
     }
     case FF_PARAM_INTS: return set_list(field, info, text, where, err);
+    case FF_PARAM_PATHS: return set_paths_text(field, info, text, where, err);
     }
     return 0;
 }
@@ -243,6 +306,9 @@ static int set_node(struct ff_params *params, const struct ff_yaml *doc,
     if (!info || node->kind == FF_YAML_SCALAR)
         return ff_params_set(params, node->key, node->text ? node->text : "", where,
                              err);
+    if (node->kind == FF_YAML_LIST && info->type == FF_PARAM_PATHS)
+        return set_paths(field_of(params, info), info, node->items, node->count, where,
+                         err);
     if (node->kind == FF_YAML_MAP || info->type != FF_PARAM_INTS)
         return ff_err_set(err, FF_EUSAGE, "%s: %s: a %s stands where one value belongs",
                           where, node->key, node->kind == FF_YAML_MAP ? "map" : "list");
@@ -356,13 +422,14 @@ void ff_params_text(char *out, size_t capacity, const struct ff_params *params,
     case FF_PARAM_ENUM:
         choice_text(out, capacity, info->choices, *(const int *)field);
         break;
-    case FF_PARAM_PATH: {
+    case FF_PARAM_PATH:
+    case FF_PARAM_PATHS: {
         FILE *f = fmemopen(out, capacity, "w");
         if (!f) {
             snprintf(out, capacity, "\"\"");
             break;
         }
-        ff_yaml_write_string(f, field);
+        ff_params_write_value(f, params, info);
         fputc(0, f);
         fclose(f);
         out[capacity - 1] = 0;
@@ -381,18 +448,34 @@ void ff_params_text(char *out, size_t capacity, const struct ff_params *params,
     }
 }
 
+void ff_params_write_value(FILE *f, const struct ff_params *params,
+                           const struct ff_param_info *info)
+{
+    const char *field = const_field_of(params, info);
+    if (info->type == FF_PARAM_PATH) {
+        ff_yaml_write_string(f, field);
+    } else if (info->type == FF_PARAM_PATHS) {
+        char path[FF_PARAM_TEXT];
+        const char *comma = "[";
+        while (ff_paths_next(path, &field)) {
+            fputs(comma, f);
+            ff_yaml_write_string(f, path);
+            comma = ", ";
+        }
+        fputs(*comma == '[' ? "[]" : "]", f);
+    } else {
+        char text[32 * FF_PARAM_LIST];
+        ff_params_text(text, sizeof text, params, info);
+        fputs(text, f);
+    }
+}
+
 void ff_params_write(FILE *f, const struct ff_params *params, const char *indent)
 {
     for (size_t i = 0; i < TABLE_COUNT; i++) {
         const struct ff_param_info *info = &table[i];
         fprintf(f, "%s%s: ", indent, info->name);
-        if (info->type == FF_PARAM_PATH) {
-            ff_yaml_write_string(f, const_field_of(params, info));
-        } else {
-            char text[32 * FF_PARAM_LIST];
-            ff_params_text(text, sizeof text, params, info);
-            fputs(text, f);
-        }
+        ff_params_write_value(f, params, info);
         fputc('\n', f);
     }
 }
@@ -403,6 +486,7 @@ static void write_range(FILE *f, const struct ff_param_info *info)
     case FF_PARAM_ENUM: fprintf(f, "%s", info->choices); break;
     case FF_PARAM_BOOL: fprintf(f, "true false"); break;
     case FF_PARAM_PATH: fprintf(f, "path"); break;
+    case FF_PARAM_PATHS: fprintf(f, "list of paths"); break;
     case FF_PARAM_FLOAT:
     case FF_PARAM_INT:
     case FF_PARAM_INTS:

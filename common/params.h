@@ -14,14 +14,16 @@
 
 #define FF_PARAM_TEXT 1024 /* longest path parameter */
 #define FF_PARAM_LIST 64   /* longest list parameter */
+#define FF_PATHS_TEXT 2048 /* longest list of paths, all together */
 
 enum ff_param_type {
     FF_PARAM_FLOAT,
     FF_PARAM_INT,
     FF_PARAM_BOOL,
-    FF_PARAM_ENUM, /* int index into the choices */
-    FF_PARAM_PATH, /* text, ${VAR} expanded on reading */
-    FF_PARAM_INTS, /* list of int64, increasing */
+    FF_PARAM_ENUM,  /* int index into the choices */
+    FF_PARAM_PATH,  /* text, ${VAR} expanded on reading */
+    FF_PARAM_INTS,  /* list of int64, increasing */
+    FF_PARAM_PATHS, /* list of paths, ${VAR} expanded on reading */
 };
 
 /* What a parameter can change. */
@@ -74,6 +76,7 @@ struct ff_params {
 #define FF_FIELD_ENUM(name) int name;
 #define FF_FIELD_PATH(name) char name[FF_PARAM_TEXT];
 #define FF_FIELD_INTS(name) struct ff_int_list name;
+#define FF_FIELD_PATHS(name) char name[FF_PATHS_TEXT]; /* a newline after each */
 #define FF_PARAM(name, type, ...) FF_FIELD_##type(name)
 #include "params.def"
 #undef FF_PARAM
@@ -112,6 +115,12 @@ int ff_params_set_map(struct ff_params *params, const struct ff_yaml *doc,
 /* "name=value" of --set. */
 int ff_params_set_arg(struct ff_params *params, const char *assignment,
                       struct ff_err *err);
+/* Walks a list of paths: copies the next one into `out` and moves *list (the field at
+ * first) behind it. False at the end. */
+bool ff_paths_next(char out[FF_PARAM_TEXT], const char **list);
+/* Adds a path, as it is. FF_EUSAGE if it is empty, holds a line break or is longer than
+ * FF_PARAM_TEXT - 1, or the list longer than FF_PATHS_TEXT - 1. */
+int ff_paths_add(char list[FF_PATHS_TEXT], const char *path, struct ff_err *err);
 /* A whole YAML file of parameters on top of what stands in params. */
 int ff_params_load(struct ff_params *params, const char *path, struct ff_err *err);
 
@@ -123,6 +132,9 @@ int ff_params_resolve(struct ff_params *params, struct ff_err *err);
 /* A value as YAML text into out (capacity bytes). */
 void ff_params_text(char *out, size_t capacity, const struct ff_params *params,
                     const struct ff_param_info *info);
+/* The same to f, whatever its length. */
+void ff_params_write_value(FILE *f, const struct ff_params *params,
+                           const struct ff_param_info *info);
 /* All values as a YAML map, one line each, every line starting with `indent`. */
 void ff_params_write(FILE *f, const struct ff_params *params, const char *indent);
 /* The table for people, with defaults, ranges, units, sources. */

@@ -29,7 +29,7 @@ struct ijb_options {
     bool allow_missing;
     int64_t batch, threads, replicates, limit_images;
     struct ff_pool_switches switches;
-    enum ff_backend backend;
+    int backend; /* enum ff_backend */
     double far[FF_EVAL_MAX_FAR];
     int far_count;
 };
@@ -43,18 +43,14 @@ struct feature_set {
     float *owned;
 };
 
-static int parse_backend(struct ijb_options *o, struct ff_err *err)
+int ff_eval_backend(int *backend, const char *word, struct ff_err *err)
 {
     static const char *const names[] = {"auto", "cuda", "onednn", "ref"};
-    for (int i = 0; i < 4; i++) {
-        if (!strcmp(o->backend_name, names[i])) {
-            o->backend = (enum ff_backend)i;
+    for (*backend = 0; *backend < 4; ++*backend)
+        if (!strcmp(word, names[*backend]))
             return 0;
-        }
-    }
     return ff_err_set(err, FF_EUSAGE,
-                      "--backend: \"%s\" is none of auto, cuda, onednn, ref",
-                      o->backend_name);
+                      "--backend: \"%s\" is none of auto, cuda, onednn, ref", word);
 }
 
 static int compare_far(const void *a, const void *b)
@@ -114,7 +110,7 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
         o->name = o->protocol;
     if (!o->threads)
         o->threads = ff_cpu_count();
-    int rc = parse_backend(o, err);
+    int rc = ff_eval_backend(&o->backend, o->backend_name, err);
     return rc ? rc : parse_far(o, err);
 }
 
@@ -318,7 +314,7 @@ static int get_features(struct feature_set *set, struct ff_eval_result *result,
     }
     rc = ff_sha256_file(sha256, o->model, err);
     if (!rc)
-        rc = ff_embedder_create(&embedder, o->model, (int)o->batch, (int)o->backend,
+        rc = ff_embedder_create(&embedder, o->model, (int)o->batch, o->backend,
                                 (int)o->threads, err);
     if (rc)
         goto done;

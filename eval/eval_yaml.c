@@ -2,6 +2,8 @@
 /* Results as a table and as YAML; see eval_yaml.h. */
 #include "eval_yaml.h"
 
+#include <string.h>
+
 #include "atomic_file.h"
 #include "cli.h"
 #include "yaml_doc.h"
@@ -123,6 +125,64 @@ int ff_eval_write_yaml(const char *path, const struct ff_eval_result *r,
     if (rc)
         return rc;
     write_all(file.stream, r);
+    rc = ff_atomic_commit(&file, err);
+    if (rc)
+        ff_atomic_abort(&file);
+    return rc;
+}
+
+void ff_eval_print_pairs(FILE *f, const struct ff_eval_pairs *r)
+{
+    int width = 4;
+    for (int i = 0; i < r->count; i++)
+        if ((int)strlen(r->file[i].name) > width)
+            width = (int)strlen(r->file[i].name);
+    fprintf(f, "%-*s | %8s %8s | %10s %8s %9s\n", width, "file", "pairs", "same",
+            "accuracy %", "std", "threshold");
+    for (int i = 0; i < r->count; i++) {
+        const struct ff_pair_accuracy *a = &r->file[i].accuracy;
+        double threshold = 0;
+        for (int k = 0; k < FF_PAIR_FOLDS; k++)
+            threshold += a->threshold[k] / FF_PAIR_FOLDS;
+        fprintf(f, "%-*s | %8lld %8lld | %10.3f %8.3f %9.3f\n", width, r->file[i].name,
+                (long long)r->file[i].pairs, (long long)r->file[i].same, a->mean,
+                a->std, threshold);
+    }
+    fprintf(f,
+            "\nMean and standard deviation over %d folds; the threshold is the mean of "
+            "theirs.\n",
+            FF_PAIR_FOLDS);
+}
+
+static void write_pairs(FILE *f, const struct ff_eval_pairs *r)
+{
+    write_text(f, "name", r->name);
+    fprintf(f, "protocol: pairs\n");
+    write_text(f, "model_sha256", r->model_sha256);
+    if (r->eval_key)
+        write_text(f, "eval_key", r->eval_key);
+    fprintf(f, "accuracy:\n");
+    for (int i = 0; i < r->count; i++) {
+        fprintf(f, "- {name: ");
+        ff_yaml_write_string(f, r->file[i].name);
+        fprintf(f, ", accuracy: %.6f, std: %.6f, pairs: %lld, same: %lld}\n",
+                r->file[i].accuracy.mean, r->file[i].accuracy.std,
+                (long long)r->file[i].pairs, (long long)r->file[i].same);
+    }
+    write_text(f, "backend", r->backend);
+    fprintf(f, "seconds: %.3f\n", r->seconds);
+    write_text(f, "version", FF_VERSION);
+    write_text(f, "commit", ff_git_commit());
+}
+
+int ff_eval_write_pairs_yaml(const char *path, const struct ff_eval_pairs *r,
+                             struct ff_err *err)
+{
+    struct ff_atomic_file file;
+    int rc = ff_atomic_begin(&file, path, err);
+    if (rc)
+        return rc;
+    write_pairs(file.stream, r);
     rc = ff_atomic_commit(&file, err);
     if (rc)
         ff_atomic_abort(&file);

@@ -8,6 +8,7 @@
 
 #include "bootstrap.h"
 #include "err.h"
+#include "pair_accuracy.h"
 #include "pool.h"
 #include "roc.h"
 
@@ -27,6 +28,22 @@ struct ff_eval_result {
     int32_t identities;
     struct ff_bootstrap_interval interval[FF_EVAL_MAX_FAR];
 };
+
+/* Of `ff-eval pairs`. */
+#define FF_EVAL_MAX_PAIRS 64
+struct ff_eval_pairs {
+    const char *name, *eval_key, *model_sha256, *backend; /* as above */
+    double seconds;
+    int count; /* files */
+    struct ff_eval_pair_file {
+        char name[FF_PAIR_NAME];
+        int64_t pairs, same;
+        struct ff_pair_accuracy accuracy;
+    } file[FF_EVAL_MAX_PAIRS];
+};
+void ff_eval_print_pairs(FILE *f, const struct ff_eval_pairs *result);
+int ff_eval_write_pairs_yaml(const char *path, const struct ff_eval_pairs *result,
+                             struct ff_err *err);
 
 /* The table, TAR in percent. */
 void ff_eval_print(FILE *f, const struct ff_eval_result *result);

@@ -13,6 +13,8 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     {"ijb", "IJB-B / IJB-C 1:1 verification of templates: TAR at FAR", ff_cmd_ijb},
+    {"pairs", "files of pairs (LFW, CFP-FP, AgeDB-30): accuracy over ten folds",
+     ff_cmd_pairs},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -41,7 +43,7 @@ int main(int argc, char **argv)
             return verbs[i].run(argc - 1, argv + 1);
     }
     if (*word)
-        ff_error("no verb \"%s\"; there is ijb", word);
+        ff_error("no verb \"%s\"; there are ijb and pairs", word);
     else
         help(stderr);
     return FF_EXIT_USAGE;

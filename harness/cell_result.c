@@ -24,9 +24,12 @@ void ff_cell_result_init(struct ff_cell_result *result)
     result->iteration = -1;
     result->seconds = result->samples_per_second = result->final_loss = NAN;
     result->bit_equal = true;
-    for (int e = 0; e < FF_GRID_MAX_EVALS; e++)
+    for (int e = 0; e < FF_GRID_MAX_EVALS; e++) {
         for (int k = 0; k < FF_FAR_COUNT; k++)
             result->evals[e].tar[k] = result->evals[e].compat[k] = NAN;
+        for (int k = 0; k < FF_GRID_MAX_BINS; k++)
+            result->evals[e].accuracy[k] = NAN;
+    }
 }
 
 void ff_cell_result_fini(struct ff_cell_result *result)
@@ -44,6 +47,8 @@ double ff_cell_result_metric(const struct ff_grid *grid,
     const struct ff_eval_score *score = &result->evals[metric->eval_index];
     if (!score->present)
         return NAN;
+    if (metric->kind == FF_METRIC_ACCURACY)
+        return score->accuracy[metric->bin_index];
     return metric->kind == FF_METRIC_TAR ? score->tar[metric->far_index]
                                          : score->compat[metric->far_index];
 }
@@ -177,11 +182,26 @@ static void read_rates(double out[FF_FAR_COUNT], const struct ff_yaml_node *list
     }
 }
 
-static int read_score(struct ff_eval_score *score, const char *dir, const char *name,
-                      const char *model_sha256, struct ff_err *err)
+/* `accuracy:`, a list of {name, accuracy, ...}. */
+static void read_accuracy(double out[FF_GRID_MAX_BINS],
+                          const struct ff_grid_eval *entry,
+                          const struct ff_yaml_node *list)
+{
+    for (size_t i = 0; list && list->kind == FF_YAML_LIST && i < list->count; i++) {
+        char name[FF_PAIR_NAME];
+        text_of(name, sizeof name, &list->items[i], "name");
+        for (int k = 0; k < entry->bin_count; k++)
+            if (!strcmp(entry->bins[k].name, name))
+                out[k] = number(&list->items[i], "accuracy");
+    }
+}
+
+static int read_score(struct ff_eval_score *score, const char *dir,
+                      const struct ff_grid_eval *entry, const char *model_sha256,
+                      struct ff_err *err)
 {
     char file[FF_GRID_NAME + 16];
-    snprintf(file, sizeof file, "eval-%s.yaml", name);
+    snprintf(file, sizeof file, "eval-%s.yaml", entry->name);
     struct ff_yaml *doc;
     int rc = load(&doc, dir, file, err);
     if (rc <= 0)
@@ -193,6 +213,7 @@ static int read_score(struct ff_eval_score *score, const char *dir, const char *
         text_of(score->eval_key, sizeof score->eval_key, &doc->root,
                 ff_yaml_get(&doc->root, "eval_key") ? "eval_key" : "key");
         read_rates(score->tar, ff_yaml_get(&doc->root, "tar"));
+        read_accuracy(score->accuracy, entry, ff_yaml_get(&doc->root, "accuracy"));
         read_rates(score->compat, ff_yaml_get(&doc->root, "compat"));
     }
     ff_yaml_destroy(doc);
@@ -227,7 +248,7 @@ int ff_cell_result_read(struct ff_cell_result *result, const struct ff_grid *gri
     result->status = FF_CELL_DONE;
     for (int e = 0; e < grid->eval_count; e++) {
         struct ff_eval_score *score = &result->evals[e];
-        rc = read_score(score, dir, grid->evals[e].name, result->model_sha256, err);
+        rc = read_score(score, dir, &grid->evals[e], result->model_sha256, err);
         if (rc)
             return rc;
         if (!score->present || (eval_keys && strcmp(score->eval_key, eval_keys[e])))

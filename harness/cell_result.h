@@ -28,6 +28,7 @@ struct ff_eval_score {
     char eval_key[FF_SHA256_HEX]; /* "" if absent */
     double tar[FF_FAR_COUNT];     /* percent at ff_fars, never above the target FAR */
     double compat[FF_FAR_COUNT];  /* percent, nearest-FAR kind of the usual script */
+    double accuracy[FF_GRID_MAX_BINS]; /* percent, on each file of a pairs entry */
 };
 
 struct ff_cell_result {

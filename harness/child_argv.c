@@ -30,15 +30,21 @@ void ff_child_argv_eval(struct ff_child_argv *argv, const struct ff_programs *pr
 {
     memset(argv, 0, sizeof *argv);
     ff_child_argv_add(argv, programs->eval);
-    ff_child_argv_add(argv, "ijb");
-    add_pair(argv, "--root", entry->root);
-    add_pair(argv, "--protocol", entry->protocol);
+    ff_child_argv_add(argv, entry->bin_count ? "pairs" : "ijb");
+    for (int k = 0; k < entry->bin_count; k++)
+        add_pair(argv, "--bin", entry->bins[k].path);
+    if (!entry->bin_count) {
+        add_pair(argv, "--root", entry->root);
+        add_pair(argv, "--protocol", entry->protocol);
+    }
     add_pair(argv, "--model", model);
     add_pair(argv, "--out", out);
     add_pair(argv, "--name", entry->name);
-    add_pair(argv, "--flip", on_off(entry->flip));
-    add_pair(argv, "--norm", on_off(entry->norm));
-    add_pair(argv, "--det", on_off(entry->det));
+    if (!entry->bin_count) {
+        add_pair(argv, "--flip", on_off(entry->flip));
+        add_pair(argv, "--norm", on_off(entry->norm));
+        add_pair(argv, "--det", on_off(entry->det));
+    }
     if (params->backend != FF_BACKEND_AUTO) {
         ff_params_text(argv->backend, sizeof argv->backend, params,
                        ff_params_find("backend"));

@@ -6,7 +6,7 @@
 #include "exec.h"
 #include "grid.h"
 
-#define FF_CHILD_ARGV_MAX 40
+#define FF_CHILD_ARGV_MAX 80
 
 /* Borrows every text that is added; items end with NULL. */
 struct ff_child_argv {
@@ -16,7 +16,8 @@ struct ff_child_argv {
 };
 
 void ff_child_argv_add(struct ff_child_argv *argv, const char *word);
-/* "ff-eval ijb" for an entry with its switches, on the backend and threads of the run.
+/* "ff-eval ijb" or "ff-eval pairs" for an entry with its switches or files, on the
+ * backend and threads of the run.
  */
 void ff_child_argv_eval(struct ff_child_argv *argv, const struct ff_programs *programs,
                         const struct ff_grid_eval *entry,

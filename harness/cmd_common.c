@@ -169,6 +169,17 @@ static void print_needs(FILE *f, const struct ff_cmd *cmd)
             memory < 0 ? "unknown" : ff_bytes_text(c, (double)memory));
 }
 
+static void print_eval(FILE *f, const struct ff_grid_eval *entry,
+                       const struct ff_plan_eval *plan)
+{
+    for (int k = 0; k < entry->bin_count; k++)
+        fprintf(f, "eval: %s: %s: %lld pairs\n", entry->name, entry->bins[k].path,
+                (long long)plan->bin_pairs[k]);
+    if (!entry->bin_count)
+        fprintf(f, "eval: %s: %s: %lld images, %lld pairs\n", entry->name, entry->root,
+                (long long)plan->images, (long long)plan->pairs);
+}
+
 int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
                       double measured_seconds, struct ff_err *err)
 {
@@ -183,9 +194,7 @@ int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
                 (long long)cmd->plan->data[d].images,
                 (long long)cmd->plan->data[d].classes);
     for (int e = 0; e < cmd->grid->eval_count; e++)
-        fprintf(f, "eval: %s: %s: %lld images, %lld pairs\n", cmd->grid->evals[e].name,
-                cmd->grid->evals[e].root, (long long)cmd->plan->evals[e].images,
-                (long long)cmd->plan->evals[e].pairs);
+        print_eval(f, &cmd->grid->evals[e], &cmd->plan->evals[e]);
     fprintf(f, "into: %s\n", cmd->out);
     print_counts(f, &view);
     if (cells)

@@ -35,6 +35,10 @@ static void write_header(FILE *f, const struct ff_grid *grid)
         fprintf(f, "%s,", grid->axes[a].param->name);
     fprintf(f, "seed,status,metric");
     for (int e = 0; e < grid->eval_count; e++) {
+        for (int k = 0; k < grid->evals[e].bin_count; k++)
+            fprintf(f, ",accuracy_%s", grid->evals[e].bins[k].name);
+        if (grid->evals[e].bin_count)
+            continue;
         for (int k = 0; k < FF_FAR_COUNT; k++)
             fprintf(f, ",tar_%s@%.0e", grid->evals[e].name, ff_fars[k]);
         for (int k = 0; k < FF_FAR_COUNT; k++)
@@ -60,6 +64,10 @@ static void write_cell(FILE *f, const struct ff_sweep_view *view, int index)
             ff_cell_status_names[result->status]);
     write_number(f, ff_cell_result_metric(grid, result), "%.6f");
     for (int e = 0; e < grid->eval_count; e++) {
+        for (int k = 0; k < grid->evals[e].bin_count; k++)
+            write_number(f, result->evals[e].accuracy[k], "%.6f");
+        if (grid->evals[e].bin_count)
+            continue;
         for (int k = 0; k < FF_FAR_COUNT; k++)
             write_number(f, result->evals[e].tar[k], "%.6f");
         for (int k = 0; k < FF_FAR_COUNT; k++)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "hash.h"
+#include "pair_accuracy.h"
 
 static FILE *create(const struct ff_fake *fake, const char *name)
 {
@@ -64,7 +65,21 @@ static void leave_score(const struct ff_fake *fake)
     FILE *f = fopen(fake->out, "we");
     if (!f)
         return;
-    fprintf(f, "protocol: ijbc\nmodel_sha256: %s\neval_key: %s\n", sha, fake->key);
+    fprintf(f, "protocol: %s\nmodel_sha256: %s\neval_key: %s\n",
+            fake->bins[0] ? "pairs" : "ijbc", sha, fake->key);
+    if (fake->bins[0])
+        fprintf(f, "accuracy:\n");
+    char name[FF_PAIR_NAME], bin[FF_PARAM_TEXT];
+    const char *list = fake->bins;
+    for (int k = 0; ff_paths_next(bin, &list); k++) {
+        ff_pair_name(name, bin);
+        fprintf(f, "  - {name: %s, accuracy: %.6f, std: 1.0, pairs: 320, same: 160}\n",
+                name, tar / (1 + k));
+    }
+    if (fake->bins[0]) {
+        fclose(f);
+        return;
+    }
     for (int kind = 0; kind < 2; kind++) {
         fprintf(f, kind ? "compat:\n" : "tar:\n");
         for (int k = -6; k < 0; k++)
@@ -108,6 +123,10 @@ static int fake_start(void *context, pid_t *pid, const char *const *argv,
         *strrchr(fake->dir, '/') = 0;
     snprintf(fake->name, sizeof fake->name, "%s", train ? "" : after(argv, "--name"));
     snprintf(fake->key, sizeof fake->key, "%s", train ? "" : after(argv, "--key"));
+    fake->bins[0] = 0;
+    for (int i = 1; argv[i] && argv[i + 1]; i++)
+        if (!strcmp(argv[i], "--bin"))
+            ff_paths_add(fake->bins, argv[i + 1], NULL);
     FILE *log = fopen(log_path, "ae");
     if (log) {
         fprintf(log, "playing %s\nlast words\n", argv[0]);

@@ -6,6 +6,7 @@
 #define FF_EXEC_FAKE_H
 
 #include "exec.h"
+#include "params.h"
 
 enum ff_fake_act {
     FF_FAKE_SUCCEED, /* what a good run leaves, exit 0 */
@@ -36,6 +37,7 @@ struct ff_fake {
     struct ff_fake_step now;
     bool running;
     char dir[FF_PATH_MAX], out[FF_PATH_MAX], name[64], key[128];
+    char bins[FF_PATHS_TEXT]; /* --bin of an evaluation of pairs */
 };
 
 /* *exec plays `fake`, which must outlive it. */

@@ -49,6 +49,21 @@ size_t ff_grid_table_index(const struct ff_param_info *info)
     return (size_t)(info - ff_params_table(&count));
 }
 
+int ff_grid_paths_absolute(char list[FF_PATHS_TEXT], struct ff_err *err)
+{
+    char made[FF_PATHS_TEXT] = "", path[FF_PARAM_TEXT];
+    const char *at = list;
+    while (ff_paths_next(path, &at)) {
+        int rc = ff_grid_make_absolute(path, err);
+        if (!rc)
+            rc = ff_paths_add(made, path, err);
+        if (rc)
+            return rc;
+    }
+    memcpy(list, made, sizeof made);
+    return 0;
+}
+
 int ff_grid_make_absolute(char path[FF_PARAM_TEXT], struct ff_err *err)
 {
     if (path[0] == '/' || path[0] == 0)
@@ -89,11 +104,12 @@ static int read_train(struct ff_grid_reader *r, const struct ff_yaml_node *node)
     for (size_t i = 0; i < node->count; i++) {
         const struct ff_param_info *info = ff_params_find(node->items[i].key);
         r->grid->train_given[ff_grid_table_index(info)] = true;
-        if (info->type == FF_PARAM_PATH) {
+        if (info->type == FF_PARAM_PATH)
             rc = ff_grid_make_absolute(path_field(&r->grid->base, info), r->err);
-            if (rc)
-                return rc;
-        }
+        else if (info->type == FF_PARAM_PATHS)
+            rc = ff_grid_paths_absolute(path_field(&r->grid->base, info), r->err);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -107,6 +123,69 @@ static int copy_text(struct ff_grid_reader *r, char *out, size_t capacity,
         return ff_grid_bad(r, node, "%s: longer than %zu characters", what,
                            capacity - 1);
     memcpy(out, node->text, strlen(node->text) + 1);
+    return 0;
+}
+
+/* A path of an eval entry: ${VAR} expanded, absolute. */
+static int read_eval_path(struct ff_grid_reader *r, char path[FF_PARAM_TEXT],
+                          const struct ff_yaml_node *node, const char *what)
+{
+    char text[FF_PARAM_TEXT];
+    struct ff_err inner = FF_ERR_INIT;
+    int rc = copy_text(r, text, sizeof text, node, what);
+    if (!rc && ff_expand_env(path, FF_PARAM_TEXT, text, &inner))
+        rc = ff_grid_bad(r, node, "%s: %.600s", what, inner.text);
+    return rc ? rc : ff_grid_make_absolute(path, r->err);
+}
+
+/* `bin:` of a pairs entry: a list of files, or one. */
+static int read_bins(struct ff_grid_reader *r, struct ff_grid_eval *entry,
+                     const struct ff_yaml_node *node)
+{
+    const struct ff_yaml_node *items = node->kind == FF_YAML_LIST ? node->items : node;
+    size_t count = node->kind == FF_YAML_LIST ? node->count : 1;
+    if (node->kind == FF_YAML_MAP || !count)
+        return ff_grid_bad(r, node, "eval: bin: a list of files of pairs is wanted");
+    if (count > FF_GRID_MAX_BINS)
+        return ff_grid_bad(r, node, "eval: bin: %zu files; at most %d are possible",
+                           count, FF_GRID_MAX_BINS);
+    for (size_t i = 0; i < count; i++) {
+        struct ff_grid_bin *bin = &entry->bins[i];
+        int rc = read_eval_path(r, bin->path, &items[i], "eval: bin");
+        if (rc)
+            return rc;
+        if (!ff_pair_name(bin->name, bin->path))
+            return ff_grid_bad(r, &items[i],
+                               "eval: bin: %s: the file's name must be of letters, "
+                               "digits, _, - and points",
+                               bin->path);
+        entry->bin_count++;
+        for (int e = 0; e <= r->grid->eval_count; e++)
+            for (int k = 0; k < r->grid->evals[e].bin_count; k++)
+                if (&r->grid->evals[e].bins[k] != bin &&
+                    !strcmp(r->grid->evals[e].bins[k].name, bin->name))
+                    return ff_grid_bad(r, &items[i],
+                                       "eval: bin: two files are named %s", bin->name);
+    }
+    return 0;
+}
+
+/* What belongs to one protocol is refused with the other. */
+static int check_eval_entry(struct ff_grid_reader *r, const struct ff_yaml_node *node,
+                            const struct ff_grid_eval *entry)
+{
+    static const char *const of_ijb[] = {"root", "flip", "norm", "det"};
+    bool pairs = !strcmp(entry->protocol, "pairs");
+    if (!entry->protocol[0])
+        return ff_grid_bad(r, node, "eval: protocol is missing");
+    for (int k = 0; pairs && k < 4; k++)
+        if (ff_yaml_get(node, of_ijb[k]))
+            return ff_grid_bad(r, ff_yaml_get(node, of_ijb[k]),
+                               "eval: protocol pairs has no %s", of_ijb[k]);
+    if (!pairs && entry->bin_count)
+        return ff_grid_bad(r, node, "eval: protocol %s has no bin", entry->protocol);
+    if (pairs ? !entry->bin_count : !entry->root[0])
+        return ff_grid_bad(r, node, "eval: %s is missing", pairs ? "bin" : "root");
     return 0;
 }
 
@@ -127,8 +206,9 @@ static int read_eval_entry(struct ff_grid_reader *r, const struct ff_yaml_node *
             rc = copy_text(r, entry->protocol, sizeof entry->protocol, item,
                            "eval: protocol");
             if (!rc && strcmp(entry->protocol, "ijbc") &&
-                strcmp(entry->protocol, "ijbb"))
-                rc = ff_grid_bad(r, item, "eval: protocol %s; ijbc and ijbb are known",
+                strcmp(entry->protocol, "ijbb") && strcmp(entry->protocol, "pairs"))
+                rc = ff_grid_bad(r, item,
+                                 "eval: protocol %s; ijbc, ijbb and pairs are known",
                                  item->text);
         } else if (!strcmp(item->key, "name")) {
             rc = copy_text(r, entry->name, sizeof entry->name, item, "eval: name");
@@ -137,13 +217,9 @@ static int read_eval_entry(struct ff_grid_reader *r, const struct ff_yaml_node *
                     ff_grid_bad(r, item, "eval: name %s: letters, digits, _ and - only",
                                 item->text);
         } else if (!strcmp(item->key, "root")) {
-            char text[FF_PARAM_TEXT];
-            struct ff_err inner = FF_ERR_INIT;
-            rc = copy_text(r, text, sizeof text, item, "eval: root");
-            if (!rc && ff_expand_env(entry->root, sizeof entry->root, text, &inner))
-                rc = ff_grid_bad(r, item, "eval: root: %.600s", inner.text);
-            if (!rc)
-                rc = ff_grid_make_absolute(entry->root, r->err);
+            rc = read_eval_path(r, entry->root, item, "eval: root");
+        } else if (!strcmp(item->key, "bin")) {
+            rc = read_bins(r, entry, item);
         } else if (!strcmp(item->key, "flip")) {
             rc = ff_yaml_bool(&entry->flip, r->doc, item, r->err);
         } else if (!strcmp(item->key, "norm")) {
@@ -152,16 +228,16 @@ static int read_eval_entry(struct ff_grid_reader *r, const struct ff_yaml_node *
             rc = ff_yaml_bool(&entry->det, r->doc, item, r->err);
         } else {
             rc = ff_grid_bad(r, item,
-                             "eval: unknown key %s; protocol, name, root, flip, norm "
-                             "and det are known",
+                             "eval: unknown key %s; protocol, name, root, bin, flip, "
+                             "norm and det are known",
                              item->key);
         }
         if (rc)
             return rc;
     }
-    if (!entry->protocol[0] || !entry->root[0])
-        return ff_grid_bad(r, node, "eval: %s is missing",
-                           entry->protocol[0] ? "root" : "protocol");
+    int rc = check_eval_entry(r, node, entry);
+    if (rc)
+        return rc;
     if (!entry->name[0])
         memcpy(entry->name, entry->protocol, sizeof entry->protocol);
     /* heatmap.h5 has datasets tar_<name> and tar_compat_<name>. */
@@ -191,27 +267,57 @@ static int read_eval(struct ff_grid_reader *r, const struct ff_yaml_node *node)
     return 0;
 }
 
-/* tar@X[:name], tar_compat@X[:name]. */
+/* accuracy@NAME: the file of that name, in whichever entry. */
+static int read_accuracy(struct ff_grid_reader *r, const struct ff_yaml_node *node,
+                         const char *name)
+{
+    struct ff_metric *metric = &r->grid->metric;
+    metric->kind = FF_METRIC_ACCURACY;
+    for (int e = 0; e < r->grid->eval_count; e++)
+        for (int k = 0; k < r->grid->evals[e].bin_count; k++)
+            if (!strcmp(r->grid->evals[e].bins[k].name, name)) {
+                metric->eval_index = e;
+                metric->bin_index = k;
+                return 0;
+            }
+    return ff_grid_bad(r, node, "metric: no file of pairs is named %s", name);
+}
+
+/* Without `metric:`: tar@1e-4 of the only entry, or the accuracy on its only file. */
+static int default_metric(struct ff_grid_reader *r)
+{
+    struct ff_grid *grid = r->grid;
+    struct ff_metric *metric = &grid->metric;
+    const struct ff_grid_eval *entry = &grid->evals[0];
+    bool pairs = grid->eval_count && entry->bin_count;
+    if (grid->eval_count > 1 || (pairs && entry->bin_count > 1))
+        return ff_grid_bad(r, &r->doc->root,
+                           "metric: is missing; with several eval entries or files it "
+                           "names one, as in %s%s",
+                           pairs ? "accuracy@" : "tar@1e-4:",
+                           pairs ? entry->bins[0].name : entry->name);
+    metric->far_index = 2;
+    metric->eval_index = grid->eval_count ? 0 : -1;
+    metric->kind = pairs ? FF_METRIC_ACCURACY : FF_METRIC_TAR;
+    snprintf(metric->text, sizeof metric->text, "%s%s",
+             pairs ? "accuracy@" : "tar@1e-4", pairs ? entry->bins[0].name : "");
+    return 0;
+}
+
+/* tar@X[:name], tar_compat@X[:name], accuracy@NAME. */
 static int read_metric(struct ff_grid_reader *r, const struct ff_yaml_node *node)
 {
     struct ff_grid *grid = r->grid;
     struct ff_metric *metric = &grid->metric;
-    if (!node) {
-        if (grid->eval_count > 1)
-            return ff_grid_bad(r, &r->doc->root,
-                               "metric: is missing; with several eval entries "
-                               "it names one, as in tar@1e-4:%s",
-                               grid->evals[0].name);
-        snprintf(metric->text, sizeof metric->text, "tar@1e-4");
-        metric->far_index = 2;
-        metric->eval_index = grid->eval_count ? 0 : -1;
-        return 0;
-    }
+    if (!node)
+        return default_metric(r);
     int rc = copy_text(r, metric->text, sizeof metric->text, node, "metric");
     if (rc)
         return rc;
     char text[sizeof metric->text];
     memcpy(text, metric->text, sizeof text);
+    if (!strncmp(text, "accuracy@", 9))
+        return read_accuracy(r, node, text + 9);
     char *at = strchr(text, '@'), *name = at ? strchr(at, ':') : NULL;
     if (at)
         *at++ = 0;
@@ -223,7 +329,8 @@ static int read_metric(struct ff_grid_reader *r, const struct ff_yaml_node *node
         metric->kind = FF_METRIC_TAR_COMPAT;
     else
         return ff_grid_bad(r, node,
-                           "metric: %s; tar@X[:name] or tar_compat@X[:name] is wanted",
+                           "metric: %s; tar@X[:name], tar_compat@X[:name] or "
+                           "accuracy@NAME is wanted",
                            node->text);
     double far;
     metric->far_index = -1;
@@ -249,6 +356,11 @@ static int read_metric(struct ff_grid_reader *r, const struct ff_yaml_node *node
             metric->eval_index = e;
     if (metric->eval_index < 0)
         return ff_grid_bad(r, node, "metric: no eval entry is named %s", name);
+    const struct ff_grid_eval *entry = &grid->evals[metric->eval_index];
+    if (entry->bin_count)
+        return ff_grid_bad(r, node,
+                           "metric: %s: entry %s has no TAR; accuracy@%s is possible",
+                           node->text, entry->name, entry->bins[0].name);
     return 0;
 }
 
@@ -297,11 +409,12 @@ static int apply_sets(struct ff_grid *grid, const struct ff_yaml_node *sweep,
                               "--only picks cells",
                               sets[i], name);
         grid->train_given[ff_grid_table_index(info)] = true;
-        if (info->type == FF_PARAM_PATH) {
+        if (info->type == FF_PARAM_PATH)
             rc = ff_grid_make_absolute(path_field(&grid->base, info), err);
-            if (rc)
-                return rc;
-        }
+        else if (info->type == FF_PARAM_PATHS)
+            rc = ff_grid_paths_absolute(path_field(&grid->base, info), err);
+        if (rc)
+            return rc;
     }
     return 0;
 }

@@ -15,12 +15,14 @@
 #include "atomic_file.h"
 #include "err.h"
 #include "hash.h"
+#include "pair_accuracy.h"
 #include "params.h"
 
 #define FF_GRID_MAX_AXES 4
 #define FF_GRID_MAX_VALUES 64
 #define FF_GRID_MAX_SEEDS 64
 #define FF_GRID_MAX_EVALS 8
+#define FF_GRID_MAX_BINS 16
 #define FF_GRID_MAX_CELLS 20000
 #define FF_GRID_NAME 64
 
@@ -43,18 +45,24 @@ struct ff_axis {
 
 /* One entry of `eval:`. */
 struct ff_grid_eval {
-    char protocol[16];        /* "ijbc" or "ijbb" */
+    char protocol[16];        /* "ijbc", "ijbb" or "pairs" */
     char name[FF_GRID_NAME];  /* unique; letters, digits, _ and - */
     char root[FF_PARAM_TEXT]; /* folder with meta/ and loose_crop/, expanded */
     bool flip, norm, det;     /* switches, default on */
+    int bin_count; /* above 0 for pairs alone, which has no root or switches */
+    struct ff_grid_bin {
+        char path[FF_PARAM_TEXT]; /* absolute */
+        char name[FF_PAIR_NAME];  /* ff_pair_name; unique in the grid */
+    } bins[FF_GRID_MAX_BINS];
 };
 
-enum ff_metric_kind { FF_METRIC_TAR, FF_METRIC_TAR_COMPAT };
+enum ff_metric_kind { FF_METRIC_TAR, FF_METRIC_TAR_COMPAT, FF_METRIC_ACCURACY };
 
 struct ff_metric {
-    char text[96]; /* as written: "tar@1e-4:name" */
+    char text[96]; /* as written: "tar@1e-4:name", "accuracy@lfw" */
     enum ff_metric_kind kind;
     int far_index;  /* into ff_fars */
+    int bin_index;  /* of FF_METRIC_ACCURACY: into the entry's bins */
     int eval_index; /* into evals; -1 if the grid has no eval entry */
 };
 

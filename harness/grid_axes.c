@@ -136,7 +136,7 @@ static int read_axis(struct ff_grid_reader *r, const struct ff_yaml_node *node)
     if (!strcmp(info->name, "seed"))
         return ff_grid_bad(r, node,
                            "sweep: seed is no axis; repeats are listed under seeds:");
-    if (info->type == FF_PARAM_INTS)
+    if (info->type == FF_PARAM_INTS || info->type == FF_PARAM_PATHS)
         return ff_grid_bad(r, node, "sweep: %s is a list and cannot be an axis",
                            info->name);
     if (grid->train_given[ff_grid_table_index(info)])

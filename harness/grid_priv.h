@@ -21,6 +21,9 @@ size_t ff_grid_table_index(const struct ff_param_info *info);
 /* Puts the current directory in front of a relative path. */
 int ff_grid_make_absolute(char path[FF_PARAM_TEXT], struct ff_err *err);
 
+/* The same for every path of a list. */
+int ff_grid_paths_absolute(char list[FF_PATHS_TEXT], struct ff_err *err);
+
 /* The sections of a grid file; node NULL where seeds: is absent. */
 int ff_grid_read_sweep(struct ff_grid_reader *r, const struct ff_yaml_node *node);
 int ff_grid_read_seeds(struct ff_grid_reader *r, const struct ff_yaml_node *node);

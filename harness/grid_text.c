@@ -68,9 +68,8 @@ static void write_train(FILE *f, const struct ff_grid *grid)
         if (!any)
             fprintf(f, "train:\n");
         any = true;
-        char text[FF_PARAM_TEXT];
         fprintf(f, "  %s: ", table[i].name);
-        write_value(f, table[i].type, ff_grid_value_text(text, &grid->base, &table[i]));
+        ff_params_write_value(f, &grid->base, &table[i]);
         fputc('\n', f);
     }
 }
@@ -94,6 +93,16 @@ static void write_excludes(FILE *f, const struct ff_grid *grid)
             fprintf(f, "%sseed: %lld", comma, (long long)grid->seeds[rule->seed_index]);
         fprintf(f, "}\n");
     }
+}
+
+static void write_bins(FILE *f, const struct ff_grid_eval *entry)
+{
+    fprintf(f, ", bin: [");
+    for (int k = 0; k < entry->bin_count; k++) {
+        fputs(k ? ", " : "", f);
+        ff_yaml_write_string(f, entry->bins[k].path);
+    }
+    fprintf(f, "]}\n");
 }
 
 static const char *truth(bool value)
@@ -136,6 +145,10 @@ int ff_grid_compose(struct ff_grid *grid, const char *comments, struct ff_err *e
         const struct ff_grid_eval *entry = &grid->evals[e];
         fprintf(f, "  - {protocol: %s, name: ", entry->protocol);
         ff_yaml_write_string(f, entry->name);
+        if (entry->bin_count) {
+            write_bins(f, entry);
+            continue;
+        }
         fprintf(f, ", root: ");
         ff_yaml_write_string(f, entry->root);
         fprintf(f, ", flip: %s, norm: %s, det: %s}\n", truth(entry->flip),

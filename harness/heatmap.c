@@ -281,9 +281,31 @@ static int write_rates(const struct writer *w, const char *name, int eval, bool 
     return rc;
 }
 
+/* accuracy_<name> of one file of pairs; NaN where there is no score. */
+static int write_accuracy(const struct writer *w, int eval, int bin, struct ff_err *err)
+{
+    char name[FF_PAIR_NAME + 16];
+    struct shape shape = cells_shape(w);
+    double *data = allocate(w->count, sizeof *data, err);
+    if (!data)
+        return FF_ENOMEM;
+    for (size_t c = 0; c < w->count; c++) {
+        const struct ff_eval_score *score = &w->results[c].evals[eval];
+        data[c] = score->present ? score->accuracy[bin] : NAN;
+    }
+    snprintf(name, sizeof name, "accuracy_%s", w->grid->evals[eval].bins[bin].name);
+    int rc =
+        write_numbers(w, name, H5T_NATIVE_DOUBLE, &shape, data,
+                      "verification accuracy on pairs, mean of ten folds", "%", err);
+    free(data);
+    return rc;
+}
+
 static int write_evals(const struct writer *w, struct ff_err *err)
 {
-    int own = w->grid->metric.eval_index, rc = 0;
+    /* A metric without a rate has no rates of its own: all NaN. */
+    bool rates = w->grid->metric.kind != FF_METRIC_ACCURACY;
+    int own = rates ? w->grid->metric.eval_index : -1, rc = 0;
     char name[FF_GRID_NAME + 32];
     struct shape shape = cells_shape(w);
     const char **keys = allocate(w->count, sizeof *keys, err);
@@ -294,19 +316,22 @@ static int write_evals(const struct writer *w, struct ff_err *err)
         goto done;
     for (int e = 0; e < w->grid->eval_count; e++) {
         const char *eval = w->grid->evals[e].name;
-        snprintf(name, sizeof name, "tar_%s", eval);
-        if ((rc = write_rates(w, name, e, false, err)))
-            goto done;
-        snprintf(name, sizeof name, "tar_compat_%s", eval);
-        if ((rc = write_rates(w, name, e, true, err)))
-            goto done;
+        int bins = w->grid->evals[e].bin_count;
+        for (int k = 0; k < bins; k++)
+            if ((rc = write_accuracy(w, e, k, err)))
+                goto done;
+        for (int compat = 0; !bins && compat < 2; compat++) {
+            snprintf(name, sizeof name, "%s_%s", compat ? "tar_compat" : "tar", eval);
+            if ((rc = write_rates(w, name, e, compat, err)))
+                goto done;
+        }
         for (size_t c = 0; c < w->count; c++) {
             const struct ff_eval_score *score = &w->results[c].evals[e];
             keys[c] = score->present ? score->eval_key : "";
         }
         snprintf(name, sizeof name, "eval_key_%s", eval);
         if ((rc = write_texts(w, name, &shape, keys,
-                              "train key, protocol, switches and meta files", err)))
+                              "train key, protocol, switches and files", err)))
             goto done;
     }
 done:
@@ -440,10 +465,16 @@ static int write_root(const struct writer *w, struct ff_err *err)
     return rc;
 }
 
-/* "TAR@FAR=1e-4 (%)"; the eval entry is named where there are several. */
+/* "TAR@FAR=1e-4 (%)"; the eval entry is named where there are several. "accuracy on
+ * lfw (%)". */
 static void metric_label(char out[128], const struct ff_grid *grid)
 {
     const struct ff_metric *metric = &grid->metric;
+    if (metric->kind == FF_METRIC_ACCURACY) {
+        snprintf(out, 128, "accuracy on %s (%%)",
+                 grid->evals[metric->eval_index].bins[metric->bin_index].name);
+        return;
+    }
     bool several = grid->eval_count > 1 && metric->eval_index >= 0;
     snprintf(out, 128, "TAR%s@FAR=1e-%ld%s%s (%%)",
              metric->kind == FF_METRIC_TAR_COMPAT ? " (compat)" : "",

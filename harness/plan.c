@@ -87,6 +87,22 @@ static int read_meta(struct ff_plan_eval *out, const struct ff_grid *grid,
     return 0;
 }
 
+/* Text of `ff-data info path`; malloc'd. */
+static int ask_info(char **text, const char *path, struct ff_exec *exec,
+                    const struct ff_programs *programs, struct ff_err *err)
+{
+    const char *argv[] = {programs->data, "info", path, NULL};
+    struct ff_child_result result;
+    *text = NULL;
+    int rc = exec->capture(exec->context, text, &result, argv, err);
+    if (!rc && (result.state != FF_CHILD_EXITED || result.value))
+        rc = ff_err_set(err, result.value == FF_EXIT_DATA ? FF_EDATA : FF_EFAIL,
+                        "ff-data info %s: ended with %s %d", path,
+                        result.state == FF_CHILD_EXITED ? "exit code" : "signal",
+                        result.value);
+    return rc;
+}
+
 static int64_t info_number(const struct ff_yaml *doc, const char *key)
 {
     const struct ff_yaml_node *node = ff_yaml_get(&doc->root, key);
@@ -116,6 +132,80 @@ static int read_info(struct ff_plan_data *data, const char *text, struct ff_err 
     return rc;
 }
 
+static int bin_info(int64_t *images, int64_t *height, const char *path,
+                    struct ff_exec *exec, const struct ff_programs *programs,
+                    struct ff_err *err)
+{
+    char *text;
+    struct ff_yaml *doc = NULL;
+    int rc = ask_info(&text, path, exec, programs, err);
+    if (!rc)
+        rc = ff_yaml_parse(&doc, "ff-data info", text, strlen(text), err);
+    if (!rc) {
+        *images = info_number(doc, "images");
+        *height = info_number(doc, "height");
+        if (*images < 2 * FF_PAIR_FOLDS)
+            rc = ff_err_set(err, FF_EDATA, "%s: %lld images are too few for %d folds",
+                            path, (long long)*images, FF_PAIR_FOLDS);
+    }
+    ff_yaml_destroy(doc);
+    free(text);
+    return rc;
+}
+
+/* The files of a pairs entry: there, whole, and of every cell's image size. */
+static int read_bins(struct ff_plan_eval *out, const struct ff_grid *grid,
+                     const struct ff_grid_eval *entry, struct ff_exec *exec,
+                     const struct ff_programs *programs, struct ff_err *err)
+{
+    char all[FF_GRID_MAX_BINS * (FF_PAIR_NAME + FF_SHA256_HEX + 2)];
+    size_t used = 0;
+    for (int k = 0; k < entry->bin_count; k++) {
+        char hash[FF_SHA256_HEX];
+        int64_t images, height;
+        struct ff_err inner = FF_ERR_INIT;
+        const char *path = entry->bins[k].path;
+        int rc = 0;
+        if (access(path, R_OK))
+            rc = ff_err_errno(&inner, FF_EUSAGE, "%s", path);
+        if (!rc)
+            rc = bin_info(&images, &height, path, exec, programs, &inner);
+        if (!rc)
+            rc = ff_sha256_file(hash, path, &inner);
+        if (rc)
+            return ff_err_set(err, rc, "%s: eval %s: %.800s", grid->path, entry->name,
+                              inner.text);
+        for (int i = 0; i < grid->cell_count; i++)
+            if (!grid->cells[i].excluded && height &&
+                grid->cells[i].params.image_size != height)
+                return ff_err_set(err, FF_EUSAGE,
+                                  "%s: image_size is %lld, but the images of %s are "
+                                  "%lld px",
+                                  grid->path,
+                                  (long long)grid->cells[i].params.image_size, path,
+                                  (long long)height);
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s=%s\n",
+                                 entry->bins[k].name, hash);
+        out->bin_pairs[k] = images / 2;
+        out->images += images;
+        out->pairs += images / 2;
+    }
+    ff_sha256(out->meta_hash, all, used);
+    return 0;
+}
+
+/* The files of `validate`, which ff-train reads itself: there at all? */
+static int check_validate(const struct ff_grid *grid, const struct ff_params *params,
+                          struct ff_err *err)
+{
+    char path[FF_PARAM_TEXT];
+    const char *list = params->validate;
+    while (ff_paths_next(path, &list))
+        if (access(path, R_OK))
+            return ff_err_errno(err, FF_EUSAGE, "%s: validate: %s", grid->path, path);
+    return 0;
+}
+
 /* Index of a training set in plan->data, asked for on first use. */
 static int find_data(struct ff_plan *plan, const char *path, struct ff_exec *exec,
                      const struct ff_programs *programs, struct ff_err *err)
@@ -136,15 +226,8 @@ static int find_data(struct ff_plan *plan, const char *path, struct ff_exec *exe
     struct ff_plan_data *data = &plan->data[plan->data_count];
     memset(data, 0, sizeof *data);
     snprintf(data->path, sizeof data->path, "%s", path);
-    const char *argv[] = {programs->data, "info", path, NULL};
-    char *text = NULL;
-    struct ff_child_result result;
-    int rc = exec->capture(exec->context, &text, &result, argv, err);
-    if (!rc && (result.state != FF_CHILD_EXITED || result.value))
-        rc = ff_err_set(err, result.value == FF_EXIT_DATA ? FF_EDATA : FF_EFAIL,
-                        "ff-data info %s: ended with %s %d", path,
-                        result.state == FF_CHILD_EXITED ? "exit code" : "signal",
-                        result.value);
+    char *text;
+    int rc = ask_info(&text, path, exec, programs, err);
     if (!rc)
         rc = read_info(data, text, err);
     free(text);
@@ -208,7 +291,7 @@ int ff_plan_create(struct ff_plan **out, struct ff_grid *grid, struct ff_exec *e
     size_t cells = (size_t)grid->cell_count;
     struct init_cache *init = calloc(1, sizeof *init);
     struct ff_plan *plan = calloc(1, sizeof *plan);
-    int rc = FF_ENOMEM;
+    int rc = 0;
     if (!plan || !init)
         goto no_memory;
     plan->grid = grid;
@@ -221,14 +304,21 @@ int ff_plan_create(struct ff_plan **out, struct ff_grid *grid, struct ff_exec *e
     for (int e = 0; e < grid->eval_count; e++) {
         int same = 0;
         while (same < e &&
-               (strcmp(grid->evals[same].root, grid->evals[e].root) ||
+               (grid->evals[e].bin_count ||
+                strcmp(grid->evals[same].root, grid->evals[e].root) ||
                 strcmp(grid->evals[same].protocol, grid->evals[e].protocol)))
             same++;
         if (same < e)
             plan->evals[e] = plan->evals[same];
-        else if ((rc = read_meta(&plan->evals[e], grid, &grid->evals[e], err)))
+        else if (grid->evals[e].bin_count)
+            rc = read_bins(&plan->evals[e], grid, &grid->evals[e], exec, programs, err);
+        else
+            rc = read_meta(&plan->evals[e], grid, &grid->evals[e], err);
+        if (rc)
             goto fail;
     }
+    if ((rc = check_validate(grid, &grid->base, err)))
+        goto fail;
     for (int s = 0; s < grid->seed_count; s++)
         for (int p = 0; p < grid->place_count; p++) {
             int index = p * grid->seed_count + s;
@@ -315,7 +405,7 @@ int ff_plan_warnings(const struct ff_plan *plan, FILE *f)
         }
     }
     const struct ff_metric *metric = &plan->grid->metric;
-    if (metric->eval_index >= 0) {
+    if (metric->eval_index >= 0 && metric->kind != FF_METRIC_ACCURACY) {
         const struct ff_plan_eval *eval = &plan->evals[metric->eval_index];
         if ((double)eval->pairs * ff_fars[metric->far_index] < 1) {
             fprintf(f, "warning: metric %s: %lld pairs are fewer than 1/FAR\n",
@@ -342,10 +432,13 @@ void ff_plan_needs(struct ff_plan_needs *needs, const struct ff_plan *plan)
         if (grid->keep_checkpoint)
             bytes += checkpoint;
         for (int e = 0; e < grid->eval_count; e++) {
+            /* Pairs are scored block by block: no feature is kept. */
+            bool pairs = grid->evals[e].bin_count > 0;
+            int64_t images = pairs ? 0 : plan->evals[e].images;
             if (grid->keep_features)
-                bytes += plan->evals[e].images * 2 * 4 * p->embedding;
+                bytes += images * 2 * 4 * p->embedding;
             int64_t eval =
-                ff_estimate_eval_bytes(p, plan->evals[e].images, plan->evals[e].pairs);
+                ff_estimate_eval_bytes(p, images, pairs ? 0 : plan->evals[e].pairs);
             if (eval > needs->eval_bytes)
                 needs->eval_bytes = eval;
         }

@@ -2,8 +2,8 @@
 /* A grid against its data: train and eval keys, iterations, order, needs, warnings.
  *
  * Everything that a sweep must know before its first run and that the grid file alone
- * does not say. Asks `ff-data info` for every training set named, and reads the meta
- * files of every eval entry. */
+ * does not say. Asks `ff-data info` for every training set and file of pairs named, and
+ * reads the meta files of every other eval entry. */
 #ifndef FF_PLAN_H
 #define FF_PLAN_H
 
@@ -21,7 +21,10 @@ struct ff_plan_data {
 
 struct ff_plan_eval {
     int64_t images, pairs;
-    char meta_hash[FF_SHA256_HEX]; /* over the hashes of the three meta files */
+    /* Over the hashes of the three meta files, or the names and hashes of the files of
+     * pairs. */
+    char meta_hash[FF_SHA256_HEX];
+    int64_t bin_pairs[FF_GRID_MAX_BINS]; /* of each file of pairs */
 };
 
 struct ff_plan {

@@ -60,6 +60,15 @@ static void write_picture(FILE *f, const char *svg_path)
     free(data);
 }
 
+/* Columns of the metric's own eval entry: its rates, or its files of pairs. */
+static int own_columns(const struct ff_grid *grid)
+{
+    int own = grid->metric.eval_index;
+    if (own < 0)
+        return 0;
+    return grid->evals[own].bin_count ? grid->evals[own].bin_count : FF_FAR_COUNT;
+}
+
 static void write_rows(FILE *f, const struct ff_grid *grid,
                        const struct ff_cell_result *results)
 {
@@ -78,8 +87,13 @@ static void write_rows(FILE *f, const struct ff_grid *grid,
         escape(f, ff_grid_cell_label(label, sizeof label, grid, &grid->cells[c]));
         fprintf(f, "</td><td>%s</td>", ff_cell_status_names[status]);
         number_cell(f, "%.2f", metric);
-        for (int k = 0; own >= 0 && k < FF_FAR_COUNT; k++)
-            number_cell(f, "%.2f", r->evals[own].present ? r->evals[own].tar[k] : NAN);
+        const struct ff_eval_score *score = own < 0 ? NULL : &r->evals[own];
+        int columns = own_columns(grid);
+        for (int k = 0; k < columns; k++)
+            number_cell(f, "%.2f",
+                        !score->present              ? NAN
+                        : grid->evals[own].bin_count ? score->accuracy[k]
+                                                     : score->tar[k]);
         number_cell(f, "%.4f", r->final_loss);
         fputs("<td>", f);
         for (int i = 0; i < r->drop_count; i++)
@@ -105,17 +119,24 @@ static void write_table(FILE *f, const struct ff_grid *grid,
         f);
     escape(f, grid->metric.text);
     fputs("</th>", f);
-    for (int k = 0; grid->metric.eval_index >= 0 && k < FF_FAR_COUNT; k++)
-        fprintf(f, "<th>1e-%ld</th>", lround(-log10(ff_fars[k])));
+    int own = grid->metric.eval_index, columns = own_columns(grid);
+    bool pairs = own >= 0 && grid->evals[own].bin_count;
+    for (int k = 0; k < columns; k++) {
+        if (pairs)
+            fprintf(f, "<th>%s</th>", grid->evals[own].bins[k].name);
+        else
+            fprintf(f, "<th>1e-%ld</th>", lround(-log10(ff_fars[k])));
+    }
     fputs("<th>final loss</th><th>changes of the LR</th><th>time</th><th>samples/s</th>"
           "<th>train key</th><th>note</th></tr>\n",
           f);
     write_rows(f, grid, results);
-    fputs(
-        "</table></div>\n<p class=\"small\">TAR in percent at each false accept rate; "
-        "changes of the learning rate as the first iteration that uses the new one."
-        "</p>\n",
-        f);
+    fprintf(
+        f,
+        "</table></div>\n<p class=\"small\">%s; changes of the learning rate as the "
+        "first iteration that uses the new one.</p>\n",
+        pairs ? "Accuracy in percent on each file of pairs"
+              : "TAR in percent at each false accept rate");
 }
 
 static bool is_axis(const struct ff_grid *grid, const char *name)

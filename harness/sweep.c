@@ -223,7 +223,7 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
                        out);
     ff_child_argv_add(&argv, "--key");
     ff_child_argv_add(&argv, sweep->plan->eval_keys[index][entry]);
-    if (grid->keep_features) {
+    if (grid->keep_features && !eval->bin_count) {
         ff_child_argv_add(&argv, "--save-features");
         ff_child_argv_add(&argv, features);
     }

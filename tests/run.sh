@@ -5,6 +5,7 @@
 #   cli         tests/cli/<area>/<case>.sh, each in its own scratch folder with the programs
 #               on PATH; siblings <case>.exit (default 0), .stdout.glob, .stderr.glob: every
 #               line of a .glob file must match a line of the output, in that order
+#   fuzz        BUILD_DIR/tests/fuzz/fuzz_<name> over tests/fuzz/corpus/<name>/
 #   pipeline    tests/pipeline/*.sh, whole sweeps; exit code 0 = passed
 # A leak that LeakSanitizer reports fails the program it stands in, which Criterion alone
 # lets pass. The last line is "N passed, N failed".
@@ -86,10 +87,26 @@ run_case() { # script
     rm -rf "$dir" "$dir.out" "$dir.err"
 }
 
+run_corpus() { # program
+    local name
+    name=$(basename "$1")
+    if timeout 300 "$1" "$here/fuzz/corpus/${name#fuzz_}" >"$scratch/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok    $name: $(tail -n 1 "$scratch/log")"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+        tail -n 40 "$scratch/log"
+    fi
+}
+
 for suite in "$@"; do
     case "$suite" in
     unit | ops) for program in "$build/tests/$suite"/test_*; do
         [ -x "$program" ] && [ -f "$here/$suite/$(basename "$program").c" ] && run_criterion "$program"
+    done ;;
+    fuzz) for program in "$build/tests/fuzz"/fuzz_*; do
+        [ -x "$program" ] && [ -f "$here/fuzz/$(basename "$program").c" ] && run_corpus "$program"
     done ;;
     cli) for script in "$here"/cli/*/*.sh; do run_case "$script"; done ;;
     pipeline) for script in "$here"/pipeline/*.sh; do run_case "$script"; done ;;

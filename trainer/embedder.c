@@ -13,6 +13,7 @@ struct ff_embedder {
     const struct ff_ops *ops;
     struct ff_ops_ctx *ctx;
     struct ff_model *model;
+    bool borrowed; /* model and ctx belong to somebody else */
     int batch;
     uint8_t *pixels, *flip; /* a last, smaller batch is filled up here */
     float *embedding;
@@ -22,13 +23,49 @@ void ff_embedder_destroy(struct ff_embedder *e)
 {
     if (!e)
         return;
-    ff_model_destroy(e->model);
-    if (e->ctx)
+    if (!e->borrowed)
+        ff_model_destroy(e->model);
+    if (e->ctx && !e->borrowed)
         e->ops->destroy(e->ctx);
     free(e->pixels);
     free(e->flip);
     free(e->embedding);
     free(e);
+}
+
+/* An embedder with its host buffers and nothing behind them. */
+static int new_embedder(struct ff_embedder **out, const struct ff_model_config *config,
+                        int batch, struct ff_err *err)
+{
+    struct ff_embedder *e = calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    e->batch = batch;
+    size_t image_bytes =
+        (size_t)config->image_size_px * (size_t)config->image_size_px * 3;
+    e->pixels = calloc((size_t)batch, image_bytes);
+    e->flip = calloc((size_t)batch, 1);
+    e->embedding = calloc((size_t)batch * (size_t)config->embedding, sizeof(float));
+    if (!e->pixels || !e->flip || !e->embedding) {
+        ff_embedder_destroy(e);
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    }
+    *out = e;
+    return 0;
+}
+
+int ff_embedder_borrow(struct ff_embedder **out, struct ff_model *model,
+                       struct ff_err *err)
+{
+    int rc = new_embedder(out, &model->config, model->N, err);
+    if (rc)
+        return rc;
+    (*out)->borrowed = true;
+    (*out)->model = model;
+    (*out)->ops = model->ops;
+    (*out)->ctx = model->ctx;
+    return 0;
 }
 
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
@@ -38,19 +75,8 @@ int ff_embedder_create(struct ff_embedder **out, const char *model_path, int bat
     struct ff_embedder *e = NULL;
     *out = NULL;
     int rc = ff_model_read_config(&config, model_path, err);
-    if (rc)
-        return rc;
-    e = calloc(1, sizeof *e);
-    if (!e)
-        return ff_err_set(err, FF_ENOMEM, "out of memory");
-    e->batch = batch;
-    size_t image_bytes =
-        (size_t)config.image_size_px * (size_t)config.image_size_px * 3;
-    e->pixels = calloc((size_t)batch, image_bytes);
-    e->flip = calloc((size_t)batch, 1);
-    e->embedding = calloc((size_t)batch * (size_t)config.embedding, sizeof(float));
-    if (!e->pixels || !e->flip || !e->embedding)
-        rc = ff_err_set(err, FF_ENOMEM, "out of memory");
+    if (!rc)
+        rc = new_embedder(&e, &config, batch, err);
     if (!rc)
         rc = ff_ops_open(&e->ops, &e->ctx, NULL, backend, threads, err);
     if (!rc)
@@ -68,6 +94,11 @@ int ff_embedder_create(struct ff_embedder **out, const char *model_path, int bat
 int ff_embedder_image_size(const struct ff_embedder *e)
 {
     return e->model->config.image_size_px;
+}
+
+int ff_embedder_batch(const struct ff_embedder *e)
+{
+    return e->batch;
 }
 
 int ff_embedder_dim(const struct ff_embedder *e)
@@ -94,7 +125,11 @@ int ff_embedder_run(float *embedding, struct ff_embedder *e, const uint8_t *pixe
         pixels = e->pixels;
         flip = e->flip;
     }
-    e->ops->download(e->ctx, e->embedding, ff_model_forward(e->model, pixels, flip));
+    bool training = e->model->training;
+    e->model->training = false;
+    const struct ff_tensor *made = ff_model_forward(e->model, pixels, flip);
+    e->model->training = training;
+    e->ops->download(e->ctx, e->embedding, made);
     memcpy(embedding, e->embedding, (size_t)count * D * sizeof(float));
     return e->ops->sync(e->ctx, err);
 }

@@ -8,15 +8,22 @@
 #include "err.h"
 
 struct ff_embedder;
+struct ff_model;
 
 /* Opens model.h5, checkpoint.h5 or a safetensors state_dict for batches of `batch` on a
  * backend (enum ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM,
  * FF_EUSAGE. */
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
                        int backend, int threads, struct ff_err *err);
+/* The network of a training run, as it is at every later call: borrowed, and in eval
+ * mode only while ff_embedder_run works, so that training goes on as if nothing had
+ * been. The batch is the network's. FF_ENOMEM. */
+int ff_embedder_borrow(struct ff_embedder **out, struct ff_model *model,
+                       struct ff_err *err);
 void ff_embedder_destroy(struct ff_embedder *embedder);
 
 int ff_embedder_image_size(const struct ff_embedder *embedder); /* side, pixels */
+int ff_embedder_batch(const struct ff_embedder *embedder);      /* images a pass */
 int ff_embedder_dim(const struct ff_embedder *embedder);        /* D */
 /* One line on backend, library and instruction set. Borrowed. */
 const char *ff_embedder_backend(const struct ff_embedder *embedder);

@@ -173,6 +173,7 @@ static int set_up(struct ff_train *run, struct ff_err *err)
 
 static void tear_down(struct ff_train *run)
 {
+    ff_validation_destroy(run->validation);
     ff_loader_destroy(run->loader);
     for (int i = 0; i < run->schedule_count; i++)
         ff_schedule_destroy(run->schedules[i]);
@@ -190,6 +191,8 @@ static void tear_down(struct ff_train *run)
         fclose(run->curve);
     if (run->telemetry)
         fclose(run->telemetry);
+    if (run->validation_csv)
+        fclose(run->validation_csv);
 }
 
 /* One optimizer step on a batch. */
@@ -280,6 +283,10 @@ static int loop(struct ff_train *run, struct ff_err *err)
     int rc = 0;
     run->first_iteration = run->iteration;
     run->started = ff_now();
+    if (ff_validation_due(run)) /* of a checkpoint's weights: cut off, or cut short */
+        rc = ff_validation_run(run, err);
+    if (rc)
+        return rc;
     while (run->iteration < run->iterations) {
         struct ff_batch batch;
         struct ff_step_result result = {.finite = false, .grad_norm = NAN};
@@ -305,9 +312,12 @@ static int loop(struct ff_train *run, struct ff_err *err)
             return diverged(run, (double)loss, "200 skipped steps in a row", err);
         run->iteration++;
         show_progress(run, (double)loss, lr, slope, run->iteration == run->iterations);
-        if (run->iteration == run->iterations)
+        rc = ff_validation_due(run) ? ff_validation_run(run, err) : 0;
+        if (rc && rc != FF_ESTOPPED)
+            return rc;
+        if (run->iteration == run->iterations && !rc)
             break;
-        bool stop = ff_stop_requested() ||
+        bool stop = rc || ff_stop_requested() ||
                     (run->options->stop_after &&
                      run->iteration - run->first_iteration >= run->options->stop_after);
         if (stop || checkpoint_due(run, last_checkpoint)) {
@@ -391,6 +401,8 @@ int ff_train_run(const struct ff_params *params, const struct ff_train_options *
         ff_info("%s: done already", options->out);
         goto done;
     }
+    if (!rc)
+        rc = ff_validation_create(&run.validation, &run, err);
     if (!rc)
         rc = ff_train_write_record(&run, err);
     if (!rc)

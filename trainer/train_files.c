@@ -18,6 +18,7 @@ static const char curve_header[] =
     "iteration,epoch,loss,lr,slope,loss_scale,skipped,grad_norm\n";
 static const char telemetry_header[] =
     "iteration,seconds,samples_per_second,loader_wait_seconds\n";
+static const char validation_header[] = "iteration,name,accuracy,std\n";
 
 double ff_train_seconds(const struct ff_train *run)
 {
@@ -78,7 +79,7 @@ static long kept_bytes(FILE *f, int64_t end)
 }
 
 static int open_csv(FILE **out, const struct ff_train *run, const char *name,
-                    const char *header, struct ff_err *err)
+                    const char *header, int64_t end, struct ff_err *err)
 {
     char path[FF_PATH_MAX];
     int rc = ff_path(path, err, "%s/%s", run->options->out, name);
@@ -89,7 +90,7 @@ static int open_csv(FILE **out, const struct ff_train *run, const char *name,
         f = fopen(path, "w+e");
     if (!f)
         return ff_err_errno(err, FF_EFAIL, "%s", path);
-    long kept = run->iteration > 0 ? kept_bytes(f, run->iteration) : 0;
+    long kept = run->iteration > 0 ? kept_bytes(f, end) : 0;
     if (ftruncate(fileno(f), kept) != 0 || fseek(f, 0, SEEK_END) != 0) {
         rc = ff_err_errno(err, FF_EFAIL, "%s", path);
         fclose(f);
@@ -103,9 +104,15 @@ static int open_csv(FILE **out, const struct ff_train *run, const char *name,
 
 int ff_train_open_curves(struct ff_train *run, struct ff_err *err)
 {
-    int rc = open_csv(&run->curve, run, "curve.csv", curve_header, err);
+    int64_t end = run->iteration;
+    int rc = open_csv(&run->curve, run, "curve.csv", curve_header, end, err);
     if (!rc)
-        rc = open_csv(&run->telemetry, run, "telemetry.csv", telemetry_header, err);
+        rc =
+            open_csv(&run->telemetry, run, "telemetry.csv", telemetry_header, end, err);
+    /* Its lines count steps taken: those of the present weights are complete or due. */
+    if (!rc && run->validation)
+        rc = open_csv(&run->validation_csv, run, "validation.csv", validation_header,
+                      ff_validation_due(run) ? end : end + 1, err);
     return rc;
 }
 
@@ -114,6 +121,8 @@ int ff_train_sync_curves(struct ff_train *run, struct ff_err *err)
     if (fflush(run->curve) != 0 || fsync(fileno(run->curve)) != 0)
         return ff_err_errno(err, FF_EFAIL, "%s/curve.csv", run->options->out);
     fflush(run->telemetry);
+    if (run->validation_csv && fsync(fileno(run->validation_csv)) != 0)
+        return ff_err_errno(err, FF_EFAIL, "%s/validation.csv", run->options->out);
     return 0;
 }
 
@@ -133,6 +142,16 @@ int ff_train_write_curve(struct ff_train *run, double loss, double lr, double sl
     }
     if (fflush(run->curve) != 0)
         return ff_err_errno(err, FF_EFAIL, "%s/curve.csv", run->options->out);
+    return 0;
+}
+
+int ff_train_write_validation(struct ff_train *run, const char *name, double accuracy,
+                              double std, struct ff_err *err)
+{
+    fprintf(run->validation_csv, "%lld,%s,%.6f,%.6f\n", (long long)run->iteration, name,
+            accuracy, std);
+    if (fflush(run->validation_csv) != 0)
+        return ff_err_errno(err, FF_EFAIL, "%s/validation.csv", run->options->out);
     return 0;
 }
 

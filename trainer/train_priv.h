@@ -42,7 +42,8 @@ struct ff_train {
     int64_t first_iteration; /* of this process */
     double last_loss;
     bool bit_equal;
-    FILE *curve, *telemetry;
+    struct ff_validation *validation; /* NULL without `validate` */
+    FILE *curve, *telemetry, *validation_csv;
 };
 
 /* -- checkpoint.c -- */
@@ -55,16 +56,33 @@ int ff_checkpoint_read(struct ff_train *run, const char *path, struct ff_err *er
 double ff_train_seconds(const struct ff_train *run);
 /* params.yaml and record.yaml. */
 int ff_train_write_record(const struct ff_train *run, struct ff_err *err);
-/* Opens curve.csv and telemetry.csv, cut back to the iterations before run->iteration.
- */
+/* Opens curve.csv and telemetry.csv, cut back to the iterations before run->iteration,
+ * and, with `validate`, validation.csv, cut back so that a validation which is due now
+ * is written anew. */
 int ff_train_open_curves(struct ff_train *run, struct ff_err *err);
 int ff_train_sync_curves(struct ff_train *run, struct ff_err *err);
 int ff_train_write_curve(struct ff_train *run, double loss, double lr, double slope,
                          bool skipped, double grad_norm, struct ff_err *err);
+/* A line of validation.csv: steps taken so far, file, percent. */
+int ff_train_write_validation(struct ff_train *run, const char *name, double accuracy,
+                              double std, struct ff_err *err);
 /* DIVERGED: iteration, loss, reason. */
 int ff_train_write_diverged(const struct ff_train *run, double loss, const char *reason,
                             struct ff_err *err);
 /* model.h5, summary.yaml, DONE. */
 int ff_train_finish(struct ff_train *run, struct ff_err *err);
+
+/* -- validate.c -- */
+/* Opens and checks the files of `validate`; *out NULL if there are none. FF_EUSAGE for
+ * a file that is not there, FF_EDATA for a bad one. */
+int ff_validation_create(struct ff_validation **out, const struct ff_train *run,
+                         struct ff_err *err);
+void ff_validation_destroy(struct ff_validation *validation);
+/* Is it to be run at run->iteration steps? */
+bool ff_validation_due(const struct ff_train *run);
+/* Accuracy of the present weights on every file, into validation.csv and the log.
+ * FF_ESTOPPED where a stop was asked for: the resumed run validates these weights anew.
+ */
+int ff_validation_run(struct ff_train *run, struct ff_err *err);
 
 #endif

@@ -18,6 +18,8 @@
 #define FIXTURE_INFO "images: 640\nclasses: 20\nheight: 112\nfingerprint: abc123\n"
 
 static char fixture_dir[64];
+/* What stands for the eval: and metric: of fixture_grid; NULL = IJB-C. */
+static const char *fixture_eval;
 static const struct ff_programs fixture_programs = {"/bin/ff-train", "/bin/ff-eval",
                                                     "/bin/ff-data"};
 
@@ -56,17 +58,32 @@ static inline void fixture_teardown(void)
 static inline struct ff_grid *fixture_grid(const char *train, const char *lambdas,
                                            const char *switches)
 {
-    char text[1024];
+    char text[1024], eval[512];
     struct ff_grid *grid;
     struct ff_err err = FF_ERR_INIT;
+    snprintf(eval, sizeof eval,
+             "eval:\n  - {protocol: ijbc, root: %s/ijb%s}\nmetric: tar@1e-1\n",
+             fixture_dir, switches);
     snprintf(text, sizeof text,
              "name: small\ntrain:\n  data: %s/faces\n  batch: 32\n%ssweep:\n"
-             "  lambda: [%s]\n  tau: [0.1, 0.2]\neval:\n"
-             "  - {protocol: ijbc, root: %s/ijb%s}\nmetric: tar@1e-1\n",
-             fixture_dir, train, lambdas, fixture_dir, switches);
+             "  lambda: [%s]\n  tau: [0.1, 0.2]\n%s",
+             fixture_dir, train, lambdas, fixture_eval ? fixture_eval : eval);
     cr_assert(eq(int, ff_grid_parse(&grid, "small.yaml", text, NULL, 0, &err), 0), "%s",
               err.text);
     return grid;
+}
+
+/* Two files of pairs, scored instead of IJB-C; `text` is what is in one of them. */
+static inline void fixture_pairs(const char *text)
+{
+    static char eval[512];
+    fixture_file("lfw.bin", text);
+    fixture_file("cfp_fp.bin", "profiles");
+    snprintf(eval, sizeof eval,
+             "eval:\n  - {protocol: pairs, bin: [%s/lfw.bin, %s/cfp_fp.bin]}\n"
+             "metric: accuracy@cfp_fp\n",
+             fixture_dir, fixture_dir);
+    fixture_eval = eval;
 }
 
 #endif

@@ -89,3 +89,43 @@ Test(eval_yaml, table_says_where_impostors_are_too_few)
     cr_assert(ne(ptr, strstr(text, "TAR at zero false accepts"), NULL));
     free(text);
 }
+
+Test(eval_yaml, pairs_read_back)
+{
+    static struct ff_eval_pairs pairs = {
+        .name = "mine",
+        .eval_key = "0123",
+        .model_sha256 = "feed",
+        .backend = "ref",
+        .count = 2,
+        .file = {{"lfw", 6000, 3000, {.mean = 99.75, .std = 0.25}},
+                 {"cfp_fp", 7000, 3500, {.mean = 97.5, .std = 1, .threshold = {1.5}}}},
+    };
+    char folder[] = "/tmp/ff_eval_XXXXXX", path[FF_PATH_MAX], *text = NULL;
+    struct ff_yaml *doc;
+    size_t bytes;
+    cr_assert(ne(ptr, mkdtemp(folder), NULL));
+    ff_path(path, NULL, "%s/eval-x.yaml", folder);
+    cr_assert(eq(int, ff_eval_write_pairs_yaml(path, &pairs, NULL), 0));
+    cr_assert(eq(int, ff_yaml_load(&doc, path, NULL), 0));
+    const struct ff_yaml_node *root = &doc->root;
+    cr_assert(eq(str, (char *)ff_yaml_get(root, "protocol")->text, "pairs"));
+    cr_assert(eq(str, (char *)ff_yaml_get(root, "model_sha256")->text, "feed"));
+    cr_assert(eq(str, (char *)ff_yaml_get(root, "eval_key")->text, "0123"));
+    const struct ff_yaml_node *list = ff_yaml_get(root, "accuracy");
+    cr_assert(eq(sz, list->count, 2));
+    cr_assert(eq(str, (char *)ff_yaml_get(&list->items[1], "name")->text, "cfp_fp"));
+    cr_assert(epsilon_eq(dbl, number(doc, &list->items[0], "accuracy"), 99.75, 1e-9));
+    cr_assert(epsilon_eq(dbl, number(doc, &list->items[1], "std"), 1, 1e-9));
+    cr_assert(epsilon_eq(dbl, number(doc, &list->items[1], "pairs"), 7000, 0));
+    cr_assert(epsilon_eq(dbl, number(doc, &list->items[1], "same"), 3500, 0));
+    ff_yaml_destroy(doc);
+    ff_remove_tree(folder, NULL);
+    FILE *f = open_memstream(&text, &bytes);
+    ff_eval_print_pairs(f, &pairs);
+    fclose(f);
+    cr_assert(ne(ptr, strstr(text, "lfw    |     6000     3000 |     99.750"), NULL),
+              "%s", text);
+    cr_assert(ne(ptr, strstr(text, "97.500    1.000     0.150"), NULL), "%s", text);
+    free(text);
+}

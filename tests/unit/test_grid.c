@@ -224,6 +224,77 @@ Test(grid, refuses_with_the_line)
     refuses("name: a\nname: b\n", "g.yaml:2:");
 }
 
+static const char pairs_sheet[] =
+    "name: a\ntrain: {data: /d, validate: [v/lfw.bin, /w.bin]}\n"
+    "eval:\n  - {protocol: ijbc, root: /c}\n"
+    "  - {protocol: pairs, bin: ['${FF_TEST_BINS}/lfw.bin', rel/cfp_fp.bin]}\n"
+    "  - {protocol: pairs, name: more, bin: /x/agedb_30.bin}\n"
+    "metric: accuracy@cfp_fp\n";
+
+Test(grid, reads_files_of_pairs)
+{
+    setenv("FF_TEST_BINS", "/bins", 1);
+    struct ff_grid *grid = must_parse(pairs_sheet);
+    unsetenv("FF_TEST_BINS");
+    struct ff_grid *again = must_parse(grid->text);
+    cr_assert(eq(str, again->text, grid->text));
+    for (int i = 0; i < 2; i++) {
+        const struct ff_grid *g = i ? again : grid;
+        cr_assert(eq(int, g->eval_count, 3));
+        cr_assert(eq(int, g->evals[0].bin_count, 0));
+        cr_assert(eq(str, (char *)g->evals[1].name, "pairs"));
+        cr_assert(eq(int, g->evals[1].bin_count, 2));
+        cr_assert(eq(str, (char *)g->evals[1].bins[0].path, "/bins/lfw.bin"));
+        cr_assert(eq(chr, g->evals[1].bins[1].path[0], '/'));
+        cr_assert(eq(str, (char *)g->evals[1].bins[1].name, "cfp_fp"));
+        cr_assert(eq(str, (char *)g->evals[2].name, "more"));
+        cr_assert(eq(str, (char *)g->evals[2].bins[0].name, "agedb_30"));
+        cr_assert(eq(int, g->metric.kind, FF_METRIC_ACCURACY));
+        cr_assert(eq(int, g->metric.eval_index, 1));
+        cr_assert(eq(int, g->metric.bin_index, 1));
+        /* relative paths of validate are absolute in every cell */
+        cr_assert(eq(chr, g->cells[0].params.validate[0], '/'));
+        cr_assert(
+            ne(ptr, strstr(g->cells[0].params.validate, "/v/lfw.bin\n/w.bin\n"), NULL));
+    }
+    ff_grid_destroy(again);
+    ff_grid_destroy(grid);
+}
+
+Test(grid, one_file_of_pairs_is_the_metric)
+{
+    struct ff_grid *grid = must_parse("name: a\ntrain: {data: /d}\n"
+                                      "eval: [{protocol: pairs, bin: [/x/lfw.bin]}]\n");
+    cr_assert(eq(str, grid->metric.text, "accuracy@lfw"));
+    cr_assert(eq(int, grid->metric.kind, FF_METRIC_ACCURACY));
+    ff_grid_destroy(grid);
+}
+
+Test(grid, refuses_pairs_that_make_no_sense)
+{
+#define PAIRS "name: a\neval:\n- protocol: pairs\n"
+    refuses(PAIRS, "g.yaml:3: eval: bin is missing");
+    refuses(PAIRS "  bin: []\n", "g.yaml:4: eval: bin: a list of files");
+    refuses(PAIRS "  bin: [/a.bin]\n  root: /x\n", "eval: protocol pairs has no root");
+    refuses(PAIRS "  flip: true\n  bin: [/a.bin]\n", "protocol pairs has no flip");
+    refuses("name: a\neval: [{protocol: ijbc, root: /x, bin: /a.bin}]\n",
+            "protocol ijbc has no bin");
+    refuses(PAIRS "  bin: [/a.bin, /b/a.bin]\n", "two files are named a");
+    refuses(PAIRS "  bin: [/a.bin]\n- {protocol: pairs, name: x, bin: /b/a.bin}\n",
+            "two files are named a");
+    refuses(PAIRS "  bin: ['/my faces.bin']\n", "the file's name must be of letters");
+    refuses(PAIRS "  bin: ['${FF_NO_SUCH}/a.bin']\n", "FF_NO_SUCH");
+    refuses(PAIRS "  bin: [/a.bin, /b.bin]\n", "accuracy@a");
+    refuses(PAIRS "  bin: [/a.bin]\nmetric: accuracy@b\n",
+            "g.yaml:5: metric: no file of pairs is named b");
+    refuses(PAIRS "  bin: [/a.bin]\nmetric: tar@1e-4\n",
+            "entry pairs has no TAR; accuracy@a is possible");
+    refuses(PAIRS "  bin: [/a.bin]\nmetric: accuracy\n", "accuracy@NAME is wanted");
+    refuses("name: a\neval: [{protocol: ijbc, root: /x}]\nmetric: accuracy@lfw\n",
+            "no file of pairs is named lfw");
+    refuses("name: a\nsweep:\n  validate: [/a.bin, /b.bin]\n", "cannot be an axis");
+}
+
 Test(grid, committed_grids_read)
 {
     setenv("FF_DATA", "/data", 1);
@@ -234,8 +305,9 @@ Test(grid, committed_grids_read)
     } grids[] = {{"grids/lambda_tau.yaml", 25, 1},
                  {"grids/gamma_delta.yaml", 25, 1},
                  {"grids/published_ms1mv3_r100.yaml", 1, 2},
-                 {"grids/lambda_tau_ijb_format.yaml", 25, 1}};
-    for (int i = 0; i < 4; i++) {
+                 {"grids/lambda_tau_ijb_format.yaml", 25, 1},
+                 {"grids/lambda_tau_pairs.yaml", 25, 1}};
+    for (int i = 0; i < 5; i++) {
         struct ff_grid *grid;
         struct ff_err err = FF_ERR_INIT;
         cr_assert(eq(int, ff_grid_load(&grid, grids[i].path, NULL, 0, &err), 0), "%s",

@@ -76,6 +76,69 @@ Test(heatmap, writes_rates_of_every_eval_entry)
     fixture_close(&fx);
 }
 
+Test(heatmap, writes_the_accuracy_on_every_file_of_pairs)
+{
+    static const char text[] =
+        "name: small\ntrain: {data: /nowhere}\nsweep: {tau: [0.1, 0.2]}\n"
+        "eval:\n  - {protocol: ijbc, root: /c}\n"
+        "  - {protocol: pairs, bin: [/x/lfw.bin, /x/cfp_fp.bin]}\n"
+        "metric: accuracy@cfp_fp\n";
+    struct ff_err err = FF_ERR_INIT;
+    struct fixture fx;
+    fixture_open(&fx); /* for the folder */
+    struct ff_grid *grid;
+    cr_assert(eq(int, ff_grid_parse(&grid, "g", text, NULL, 0, &err), 0), "%s",
+              err.text);
+    struct ff_cell_result results[2];
+    for (int c = 0; c < 2; c++)
+        ff_cell_result_init(&results[c]);
+    results[0].status = FF_CELL_DONE;
+    results[0].evals[1].present = true;
+    results[0].evals[1].accuracy[0] = 99.5;
+    results[0].evals[1].accuracy[1] = 96.25;
+    struct fixture other = {.grid = grid, .results = results, .count = 2};
+    strcpy(other.dir, fx.dir);
+    hid_t file = write_and_open(&other, "pairs.h5");
+    const hsize_t places[] = {2}, cells[] = {2, 1}, rates[] = {2, 1, FF_FAR_COUNT};
+    static const char *const names[] = {"heatmap", "accuracy_lfw", "accuracy_cfp_fp"};
+    static const double wanted[] = {96.25, 99.5, 96.25};
+    for (int i = 0; i < 3; i++) {
+        double *found =
+            read_all(file, names[i], H5T_NATIVE_DOUBLE, i ? 2 : 1, i ? cells : places);
+        cr_assert(eq(dbl, found[0], wanted[i]), "%s", names[i]);
+        cr_assert(isnan(found[1]), "%s", names[i]);
+        free(found);
+    }
+    double *tar = read_all(file, "tar", H5T_NATIVE_DOUBLE, 3, rates);
+    cr_assert(isnan(tar[0]));
+    free(tar);
+    cr_assert(ff_h5_exists(file, "eval_key_pairs"));
+    cr_assert(ff_h5_exists(file, "tar_ijbc"));
+    cr_assert(not(ff_h5_exists(file, "tar_pairs")));
+    char *label = NULL;
+    hid_t id = H5Dopen2(file, "heatmap", H5P_DEFAULT);
+    cr_assert(eq(int, ff_h5_get_text(&label, id, "long_name", &err), 0), "%s",
+              err.text);
+    cr_assert(eq(str, label, "accuracy on cfp_fp (%)"));
+    free(label);
+    H5Dclose(id);
+    H5Fclose(file);
+
+    char path[160], *html;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/report.html", fx.dir);
+    cr_assert(eq(int, ff_report_write(path, NULL, grid, results, 2, &err), 0), "%s",
+              err.text);
+    cr_assert(eq(int, ff_read_file(&html, &bytes, path, &err), 0));
+    cr_assert(ne(ptr, strstr(html, "<th>lfw</th><th>cfp_fp</th><th>final loss"), NULL));
+    cr_assert(
+        ne(ptr, strstr(html, "<td>96.25</td><td>99.50</td><td>96.25</td>"), NULL));
+    cr_assert(ne(ptr, strstr(html, "Accuracy in percent on each file of pairs"), NULL));
+    free(html);
+    ff_grid_destroy(grid);
+    fixture_close(&fx);
+}
+
 Test(heatmap, pads_drops_with_minus_one)
 {
     struct fixture fx;

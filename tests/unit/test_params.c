@@ -143,6 +143,65 @@ Test(params, lists_in_every_spelling)
     }
 }
 
+/* The list as one text, " | " between. */
+static const char *paths(const struct ff_params *p)
+{
+    static char text[FF_PATHS_TEXT];
+    char path[FF_PARAM_TEXT];
+    const char *list = p->validate;
+    text[0] = 0;
+    while (ff_paths_next(path, &list))
+        strcat(strcat(text, *text ? " | " : ""), path);
+    return text;
+}
+
+Test(params, paths_in_every_spelling)
+{
+    struct ff_params p, again;
+    struct ff_yaml *doc;
+    char text[4096];
+    setenv("FF_TEST_BINS", "/data", 1);
+    ff_params_defaults(&p);
+    cr_assert(eq(str, (char *)paths(&p), ""));
+    set_ok(&p, "validate", "lfw.bin");
+    cr_assert(eq(str, (char *)paths(&p), "lfw.bin"));
+    set_ok(&p, "validate", "['${FF_TEST_BINS}/a.bin', 'b, c.bin']");
+    cr_assert(eq(str, (char *)paths(&p), "/data/a.bin | b, c.bin"));
+    ff_params_text(text, sizeof text, &p, ff_params_find("validate"));
+    cr_assert(eq(str, text, "[\"/data/a.bin\", \"b, c.bin\"]"));
+    ff_params_defaults(&again);
+    set_ok(&again, "validate", text);
+    cr_assert(eq(int, memcmp(&again, &p, sizeof p), 0));
+    const char yaml[] = "validate:\n  - ${FF_TEST_BINS}/a.bin\n  - b, c.bin\n";
+    ff_params_defaults(&again);
+    cr_assert(eq(int, ff_yaml_parse(&doc, "p", yaml, strlen(yaml), NULL), 0));
+    cr_assert(eq(int, ff_params_set_map(&again, doc, &doc->root, NULL), 0));
+    ff_yaml_destroy(doc);
+    cr_assert(eq(int, memcmp(&again, &p, sizeof p), 0));
+    set_ok(&p, "validate", "[]");
+    set_ok(&again, "validate", "");
+    cr_assert(eq(int, memcmp(&again, &p, sizeof p), 0));
+    cr_assert(eq(str, (char *)paths(&p), ""));
+    refused("validate", "[a",
+            "grid.yaml:7: validate: \"[a\" is not a list of paths such "
+            "as [lfw.bin]");
+    refused("validate", "[a, '']", "grid.yaml:7: validate: a path is empty");
+    refused("validate", "[a, [b]]", "grid.yaml:7: validate: a path is empty");
+    refused("validate", "\"a\nb", "grid.yaml:7: validate: a path is broken over lines");
+    struct ff_err err = FF_ERR_INIT;
+    char list[FF_PATHS_TEXT] = "", longest[FF_PARAM_TEXT + 1];
+    memset(longest, 'x', FF_PARAM_TEXT);
+    longest[FF_PARAM_TEXT] = 0;
+    cr_assert(eq(int, ff_paths_add(list, longest, &err), FF_EUSAGE));
+    longest[FF_PARAM_TEXT - 1] = 0;
+    cr_assert(eq(int, ff_paths_add(list, longest, &err), 0), "%s", err.text);
+    cr_assert(eq(int, ff_paths_add(list, longest, &err), FF_EUSAGE));
+    cr_assert(ne(ptr, strstr(err.text, "2047 characters with the paths"), NULL), "%s",
+              err.text);
+    longest[1000] = 0;
+    cr_assert(eq(int, ff_paths_add(list, longest, &err), 0), "%s", err.text);
+}
+
 Test(params, set_argument)
 {
     struct ff_params p;

@@ -136,6 +136,73 @@ Test(plan, refuses_what_does_not_fit_before_any_work)
     ff_grid_destroy(grid);
 }
 
+Test(plan, eval_key_follows_the_content_and_name_of_files_of_pairs)
+{
+    char keys[4][FF_SHA256_HEX];
+    static const char *const contents[] = {"faces", "faces", "others", "faces"};
+    for (int i = 0; i < 4; i++) {
+        fixture_pairs(contents[i]);
+        struct ff_grid *grid = fixture_grid("", "1.0e-5", "");
+        if (i == 3) /* another file of the same content */
+            strcpy(grid->evals[0].bins[0].name, "lfw2");
+        struct ff_plan *plan = make_plan(grid);
+        strcpy(keys[i], plan->eval_keys[0][0]);
+        cr_assert(eq(i64, plan->evals[0].pairs, 640));
+        cr_assert(eq(i64, plan->evals[0].bin_pairs[1], 320));
+        ff_plan_destroy(plan);
+        ff_grid_destroy(grid);
+    }
+    cr_assert(eq(str, keys[0], keys[1]));
+    cr_assert(ne(str, keys[0], keys[2]));
+    cr_assert(ne(str, keys[0], keys[3]));
+}
+
+Test(plan, refuses_files_of_pairs_that_cannot_be_scored)
+{
+    char path[128], wanted[256];
+    fixture_pairs("faces");
+    struct ff_grid *grid = fixture_grid("", "1.0e-5", "");
+    refuses(grid, "images: 18\nclasses: 2\nfingerprint: x\n", FF_EDATA,
+            "lfw.bin: 18 images are too few for 10 folds");
+    refuses(grid, "images: 640\nclasses: 2\nheight: 96\nfingerprint: x\n", FF_EUSAGE,
+            "image_size is 112, but the images of");
+    snprintf(path, sizeof path, "%s/lfw.bin", fixture_dir);
+    unlink(path);
+    snprintf(wanted, sizeof wanted, "eval pairs: %s: No such file", path);
+    refuses(grid, FIXTURE_INFO, FF_EUSAGE, wanted);
+    ff_grid_destroy(grid);
+    fixture_pairs("faces");
+    grid = fixture_grid("  validate: [/no/such/v.bin]\n", "1.0e-5", "");
+    refuses(grid, FIXTURE_INFO, FF_EUSAGE, "validate: /no/such/v.bin: No such file");
+    ff_grid_destroy(grid);
+}
+
+Test(plan, files_of_pairs_keep_no_features)
+{
+    struct ff_plan_needs needs[2];
+    char *text = NULL;
+    size_t bytes;
+    for (int i = 0; i < 2; i++) {
+        if (i)
+            fixture_pairs("faces");
+        struct ff_grid *grid = fixture_grid("  epochs: 50\n", "1.0e-5", "");
+        grid->keep_features = true;
+        struct ff_plan *plan = make_plan(grid);
+        ff_plan_needs(&needs[i], plan);
+        if (i) { /* and accuracy has no FAR to warn of */
+            FILE *f = open_memstream(&text, &bytes);
+            ff_plan_warnings(plan, f);
+            fclose(f);
+        }
+        ff_plan_destroy(plan);
+        ff_grid_destroy(grid);
+    }
+    cr_assert(eq(i64, needs[0].cell_bytes - needs[1].cell_bytes, 2 * 2 * 4 * 512));
+    cr_assert(gt(i64, needs[1].eval_bytes, 0));
+    cr_assert(eq(ptr, strstr(text, "1/FAR"), NULL), "%s", text);
+    free(text);
+}
+
 Test(plan, names_a_missing_training_set)
 {
     struct ff_grid *grid = fixture_grid("", "1.0e-5", "");

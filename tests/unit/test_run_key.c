@@ -61,7 +61,8 @@ Test(run_key, neutral_parameters_do_not_enter)
     KEY(a, plain);
     KEY(b, "backend=ref", "device=1", "threads=2", "workers=3", "deterministic=false",
         "data=/x", "init=/y", "max_bad_samples=1", "checkpoint_minutes=1",
-        "checkpoint_every_iterations=5");
+        "checkpoint_every_iterations=5", "validate=/z.bin",
+        "validate_every_iterations=3");
     cr_assert(eq(str, a, b));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The sweep's logic with a scripted executor: order, resume, failures, refusals, stops.
  */
+#include <math.h>
 #include <signal.h>
 
 #include "sweep.h"
@@ -391,6 +392,51 @@ Test(sweep, changed_switch_scores_without_training)
     cr_assert(eq(int, trial.fake.trained, 0));
     cr_assert(eq(int, trial.fake.scored, 4));
     cr_assert(strstr(trial.fake.last_argv, "--flip off") != NULL);
+}
+
+Test(sweep, scores_files_of_pairs)
+{
+    fixture_pairs("faces");
+    struct trial trial = new_trial(NULL, 0);
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.scored, 4));
+    char wanted[256];
+    snprintf(wanted, sizeof wanted,
+             "ff-eval pairs --bin %s/lfw.bin --bin %s/cfp_fp.bin", fixture_dir,
+             fixture_dir);
+    cr_assert(strstr(trial.fake.last_argv, wanted) != NULL, "%s", trial.fake.last_argv);
+    cr_assert(strstr(trial.fake.last_argv, "--flip") == NULL, "%s",
+              trial.fake.last_argv);
+    cr_assert(strstr(trial.fake.last_argv, "--key ") != NULL);
+    struct ff_sweep_view view = load_view();
+    for (int i = 0; i < 4; i++) {
+        const struct ff_cell_result *result = &view.results[i];
+        const double *accuracy = result->evals[0].accuracy;
+        cr_assert(eq(int, result->status, FF_CELL_DONE));
+        cr_assert(gt(dbl, accuracy[0], 0));
+        cr_assert(epsilon_eq(dbl, accuracy[1], accuracy[0] / 2, 1e-5));
+        cr_assert(eq(dbl, ff_cell_result_metric(view.grid, result), accuracy[1]));
+        cr_assert(isnan(accuracy[2]) && isnan(result->evals[0].tar[0]));
+    }
+    ff_sweep_view_fini(&view);
+    expect_rest(0, 0);
+    fixture_pairs("other faces"); /* other content: only the scores are stale */
+    expect_rest(0, 4);
+    expect_rest(0, 0);
+}
+
+Test(sweep, pairs_keep_no_features)
+{
+    fixture_pairs("faces");
+    struct trial trial = new_trial(NULL, 0);
+    trial.options.max_cells = 1;
+    static char eval[600];
+    snprintf(eval, sizeof eval, "%skeep: [model, features]\n", fixture_eval);
+    fixture_eval = eval;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.fake.scored, 1), "%s", trial.err.text);
+    cr_assert(strstr(trial.fake.last_argv, "--save-features") == NULL);
 }
 
 Test(sweep, rescoring_never_trains)

@@ -334,3 +334,101 @@ Test(train, ref_and_onednn_start_alike)
         cr_assert(epsilon_eq(dbl, loss[0][i], loss[1][i], 1e-4 * loss[1][i]), "step %d",
                   i);
 }
+
+#define PAIRS "tests/fixtures/pairs/"
+
+static char *text_of(const char *name)
+{
+    char *text;
+    size_t bytes;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_read_file(&text, &bytes, at(&scratch, name), &err), 0), "%s",
+              err.text);
+    return text;
+}
+
+Test(train, validation_changes_no_bit_of_the_run)
+{
+    train_ok("plain");
+    cr_assert(not(exists("plain/validation.csv")));
+    set("validate=[" PAIRS "bytes_p4.bin, " PAIRS "numpy_p2.bin]");
+    set("validate_every_iterations=5");
+    train_ok("validated");
+    same_run("plain", "validated");
+    char *text = text_of("validated/validation.csv"), *line = text;
+    cr_assert(eq(int, strncmp(text, "iteration,name,accuracy,std\n", 28), 0));
+    static const int steps[] = {5, 10, 15, 20, 24};
+    for (int i = 0; i < 10; i++) {
+        int iteration;
+        double accuracy, std;
+        char name[64];
+        line = strchr(line, '\n') + 1;
+        cr_assert(
+            eq(int,
+               sscanf(line, "%d,%63[^,],%lf,%lf\n", &iteration, name, &accuracy, &std),
+               4),
+            "%s", line);
+        cr_assert(eq(int, iteration, steps[i / 2]));
+        cr_assert(eq(str, name, i % 2 ? "numpy_p2" : "bytes_p4"));
+        cr_assert(ge(dbl, accuracy, 0));
+        cr_assert(le(dbl, accuracy, 100));
+    }
+    cr_assert(eq(str, strchr(line, '\n'), "\n"));
+    free(text);
+}
+
+Test(train, validation_is_at_the_end_of_every_epoch)
+{
+    set("validate=" PAIRS "bytes_p4.bin");
+    train_ok("run");
+    char *text = text_of("run/validation.csv"), *line = text;
+    for (int i = 1; i <= T / PER_EPOCH; i++) {
+        line = strchr(line, '\n') + 1;
+        cr_assert(eq(int, atoi(line), i *PER_EPOCH), "%s", line);
+    }
+    cr_assert(eq(str, strchr(line, '\n'), "\n"));
+    free(text);
+}
+
+/* Stops between validations, at one, and at one whose lines are torn or doubled. */
+Test(train, validation_is_cut_back_on_resume)
+{
+    set("validate=[" PAIRS "bytes_p4.bin, " PAIRS "numpy_p2.bin]");
+    set("validate_every_iterations=5");
+    train_ok("whole");
+    static const int stops[] = {7, 3, 6};
+    for (int i = 0; i < 3; i++) {
+        cr_assert(eq(int, train("parts", stops[i], NULL), FF_ESTOPPED));
+        FILE *f = fopen(at(&scratch, "parts/validation.csv"), "a");
+        fputs("20,bytes_p4,1.0,1.0\n20,num", f);
+        fclose(f);
+    }
+    train_ok("parts");
+    same_run("whole", "parts");
+    same_file("whole/validation.csv", "parts/validation.csv");
+}
+
+Test(train, a_bad_file_of_pairs_stops_the_run_before_any_work)
+{
+    static const struct {
+        const char *file, *message;
+        int code;
+    } cases[] = {
+        {PAIRS "none.bin", "none.bin: No such file", FF_EUSAGE},
+        {PAIRS "odd.bin", "odd.bin: 5 images and 3 labels", FF_EDATA},
+        {PAIRS "side20.bin", "side20.bin: image 7: image is 20 x 20 px", FF_EDATA},
+        {PAIRS "damaged.bin", "damaged.bin: image 5: ", FF_EDATA},
+        {PAIRS "few.bin", "few.bin: 9 pairs are too few for 10 folds", FF_EDATA},
+        {"[" PAIRS "bytes_p4.bin, ./" PAIRS "bytes_p4.bin]", "named bytes_p4",
+         FF_EUSAGE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ff_err err = FF_ERR_INIT;
+        cr_assert(eq(
+            int, ff_params_set(&params, "validate", cases[i].file, "test", &err), 0));
+        cr_assert(eq(int, train("run", 0, &err), cases[i].code), "%s", err.text);
+        cr_assert(ne(ptr, strstr(err.text, cases[i].message), NULL), "%s", err.text);
+        cr_assert(not(exists("run/curve.csv")), "%s", cases[i].file);
+        cr_assert(not(exists("run/validation.csv")), "%s", cases[i].file);
+    }
+}

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* ff-data info: a training set's figures as YAML on stdout; decodes one image at most.
- */
+/* ff-data info: the figures of a training set, or of a file of pairs, as YAML on
+ * stdout; decodes one image at most. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
+#include "bin_pairs.h"
 #include "cli.h"
 #include "data_cmd.h"
 #include "dataset_priv.h"
@@ -104,6 +106,33 @@ static void print_histogram(const int64_t *counts, int64_t classes)
     }
 }
 
+/* A file of pairs; width and height are the first image's. */
+static int pairs_info(const char *path, struct ff_err *err)
+{
+    struct ff_bin_pairs *pairs = NULL;
+    struct ff_decoder *decoder = NULL;
+    struct ff_image image = {0};
+    int rc = ff_bin_pairs_open(&pairs, path, err);
+    if (!rc)
+        rc = ff_decoder_create(&decoder, err);
+    if (!rc) {
+        struct ff_err inner = FF_ERR_INIT;
+        rc = ff_decode(&image, decoder, pairs->image[0].bytes, pairs->image[0].size,
+                       false, &inner);
+        if (rc)
+            ff_err_set(err, rc, "%.500s: image 0: %.400s", path, inner.text);
+    }
+    if (!rc)
+        printf("format: pairs\nimages: %" PRId64 "\npairs: %" PRId64 "\nsame: %" PRId64
+               "\nheight: %d\nwidth: %d\nbytes: %zu\n",
+               2 * pairs->pairs, pairs->pairs, pairs->same_count, image.height_px,
+               image.width_px, pairs->map_bytes);
+    ff_image_fini(&image);
+    ff_decoder_destroy(decoder);
+    ff_bin_pairs_close(pairs);
+    return rc;
+}
+
 static int info(const char *path, struct ff_err *err)
 {
     struct ff_dataset *dataset = NULL;
@@ -140,10 +169,10 @@ int ff_cmd_info(int argc, char **argv)
 {
     static const struct ff_cli cli = {
         .program = "ff-data info",
-        .synopsis = "DIR",
+        .synopsis = "DIR | FILE.bin",
         .summary =
             "What a training set holds, as YAML on stdout. DIR holds train.rec, or a "
-            "folder for each identity.",
+            "folder for each identity; FILE.bin is a file of pairs.",
         .examples = "ff-data info data/train",
     };
     struct ff_err err = FF_ERR_INIT;
@@ -153,8 +182,10 @@ int ff_cmd_info(int argc, char **argv)
         return 0;
     if (!rc && words != 1)
         rc = ff_err_set(&err, FF_EUSAGE, "info takes one folder, %d given", words);
+    struct stat st;
     if (!rc)
-        rc = info(argv[1], &err);
+        rc = !stat(argv[1], &st) && S_ISREG(st.st_mode) ? pairs_info(argv[1], &err)
+                                                        : info(argv[1], &err);
     if (rc)
         ff_error("%s", err.text);
     return ff_err_exit_code(rc);
