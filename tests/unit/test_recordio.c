@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <sys/stat.h>
+
 #include "data_fixture.h"
 
 static struct scratch scratch;
@@ -376,4 +378,142 @@ Test(recordio, writer_keeps_a_set_that_is_there)
     cr_assert(eq(int, make_set(at(&scratch, "set"), 1, 1, 16, 0), 0));
     cr_assert(eq(int, ff_rec_writer_create(&writer, at(&scratch, "set"), 8, 8, NULL),
                  FF_EUSAGE));
+}
+
+/* ---- a writer that goes on ---- */
+
+static struct ff_rec_writer *resume(const char *key, int64_t *images)
+{
+    struct ff_rec_writer *writer = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    int rc =
+        ff_rec_writer_resume(&writer, images, at(&scratch, "set"), 30, 20, key, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    return writer;
+}
+
+/* Images first .. end - 1 of a set of 30, three an identity, of 1 .. 30 bytes. */
+static void add_images(struct ff_rec_writer *writer, int64_t first, int64_t end)
+{
+    char image[64];
+    for (int64_t i = first; i < end; i++) {
+        memset(image, 'a' + (int)i % 26, sizeof image);
+        cr_assert(
+            eq(int, ff_rec_writer_add(writer, i / 3, image, (size_t)i + 1, NULL), 0));
+    }
+}
+
+static void expect_same_file(const char *a, const char *b)
+{
+    char *x = NULL, *y = NULL;
+    size_t x_bytes, y_bytes;
+    cr_assert(eq(int, ff_read_file(&x, &x_bytes, at(&scratch, a), NULL), 0));
+    cr_assert(eq(int, ff_read_file(&y, &y_bytes, at(&scratch, b), NULL), 0));
+    cr_assert(eq(sz, x_bytes, y_bytes));
+    cr_assert(eq(int, memcmp(x, y, x_bytes), 0));
+    free(x);
+    free(y);
+}
+
+/* What a writer leaves that was never interrupted, in "whole". */
+static void write_whole(void)
+{
+    struct ff_rec_writer *writer = NULL;
+    cr_assert(
+        eq(int, ff_rec_writer_create(&writer, at(&scratch, "whole"), 30, 20, NULL), 0));
+    add_images(writer, 0, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+}
+
+static void expect_whole(void)
+{
+    expect_same_file("set/train.rec", "whole/train.rec");
+    expect_same_file("set/train.idx", "whole/train.idx");
+    expect_same_file("set/property", "whole/property");
+    cr_assert(ne(int, access(at(&scratch, "set/train.journal"), F_OK), 0));
+    cr_assert(ne(int, access(at(&scratch, "set/train.rec.part"), F_OK), 0));
+    cr_assert(ne(int, access(at(&scratch, "set/train.idx.part"), F_OK), 0));
+}
+
+Test(recordio, writer_goes_on_behind_its_last_checkpoint)
+{
+    int64_t images;
+    write_whole();
+    for (int64_t stop = 0; stop <= 30; stop += 5) {
+        struct ff_rec_writer *writer = resume("one", &images);
+        cr_assert(eq(i64, images, 0));
+        add_images(writer, 0, stop);
+        cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+        add_images(writer, stop, stop + 2 < 30 ? stop + 2 : 30); /* lost */
+        ff_rec_writer_destroy(writer);
+        cr_assert(ne(int, access(at(&scratch, "set/train.rec"), F_OK), 0));
+        writer = resume("one", &images);
+        cr_assert(eq(i64, images, stop));
+        add_images(writer, stop, 30);
+        cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+        ff_rec_writer_destroy(writer);
+        expect_whole();
+        cr_assert(eq(int, ff_remove_tree(at(&scratch, "set"), NULL), 0));
+    }
+}
+
+Test(recordio, writer_goes_on_after_a_torn_journal)
+{
+    int64_t images;
+    write_whole();
+    struct ff_rec_writer *writer = resume("one", &images);
+    add_images(writer, 0, 10);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    add_images(writer, 10, 20);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    struct stat st;
+    cr_assert(eq(int, stat(at(&scratch, "set/train.journal"), &st), 0));
+    cr_assert(eq(int, truncate(at(&scratch, "set/train.journal"), st.st_size - 3), 0));
+    writer = resume("one", &images);
+    cr_assert(eq(i64, images, 10));
+    add_images(writer, 10, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    expect_whole();
+}
+
+Test(recordio, writer_starts_anew_for_another_key_or_lost_bytes)
+{
+    int64_t images;
+    write_whole();
+    struct ff_rec_writer *writer = resume("one", &images);
+    add_images(writer, 0, 10);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    writer = resume("another", &images);
+    cr_assert(eq(i64, images, 0));
+    add_images(writer, 0, 20);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    cr_assert(eq(int, truncate(at(&scratch, "set/train.rec.part"), 100), 0));
+    writer = resume("another", &images);
+    cr_assert(eq(i64, images, 0));
+    add_images(writer, 0, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    expect_whole();
+}
+
+Test(recordio, writer_in_use_is_busy_and_a_discarded_one_leaves_nothing)
+{
+    int64_t images;
+    struct ff_rec_writer *writer = resume("one", &images), *other = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    add_images(writer, 0, 4);
+    cr_assert(eq(
+        int,
+        ff_rec_writer_resume(&other, &images, at(&scratch, "set"), 30, 20, "one", &err),
+        FF_EBUSY));
+    cr_assert(ne(ptr, strstr(err.text, "train.rec.part"), NULL), "%s", err.text);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_discard(writer);
+    ff_rec_writer_destroy(writer);
+    cr_assert(eq(int, rmdir(at(&scratch, "set")), 0));
 }
