@@ -300,6 +300,14 @@ Test(dataset, listed_file_that_changed_is_noticed_when_it_is_read)
                   "\"%s\" lacks \"%s\"", err.text, expected[i]);
     }
     free(buffer.data);
+    cr_assert(eq(int, ff_folder_refresh(dataset->folder, NULL), FF_EDATA));
+    put("set/ann-b/3.png", "back");
+    settle("set/ann-b", 1000);
+    cr_assert(eq(int, ff_folder_refresh(dataset->folder, NULL), 0));
+    ff_dataset_close(dataset);
+    dataset = open_set("set");
+    cr_assert(eq(i64, ff_folder_scanned(dataset->folder), 0));
+    cr_assert(eq(u64, ff_folder_bytes(dataset->folder), 0 + 2 + 4 + 13));
     ff_dataset_close(dataset);
 }
 

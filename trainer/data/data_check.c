@@ -232,6 +232,8 @@ static int run(struct check *check, struct ff_err *err)
 {
     char fingerprint[65];
     int rc = ff_dataset_open(&check->dataset, check->path, err);
+    if (!rc && check->dataset->folder)
+        rc = ff_folder_refresh(check->dataset->folder, err);
     if (!rc)
         rc = allocate(check, err);
     if (!rc)

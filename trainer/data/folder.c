@@ -136,8 +136,9 @@ static int read_bytes(size_t *size, const struct ff_folder *folder, int64_t inde
     }
     if (!rc && file->bytes < limit && *size != file->bytes)
         rc = ff_err_set(err, FF_EDATA,
-                        "%s: %s%zu bytes, %llu when the folder was listed", path,
-                        *size > file->bytes ? "at least " : "", *size,
+                        "%s: %s%zu bytes, %llu when the folder was listed (ff-data "
+                        "check lists it anew)",
+                        path, *size > file->bytes ? "at least " : "", *size,
                         (unsigned long long)file->bytes);
     close(fd);
     return rc;
@@ -205,30 +206,21 @@ int ff_folder_fingerprint(char out[65], const struct ff_folder *folder,
 
 int ff_folder_stamp(char out[65], const struct ff_folder *folder, struct ff_err *err)
 {
-    char *text = NULL, path[FF_PATH_MAX];
+    char *text = NULL;
     size_t text_bytes = 0;
-    int rc = 0;
     FILE *stream = open_memstream(&text, &text_bytes);
-    if (!stream)
-        return ff_err_set(err, FF_ENOMEM, "out of memory for the files of %s",
-                          folder->root);
-    for (int64_t i = 0; !rc && i < folder->table.file_count; i++) {
-        struct stat st;
-        rc = path_of(path, folder, i, err);
-        if (!rc && stat(path, &st) != 0)
-            rc = ff_err_errno(err, FF_EDATA, "cannot stat %s", path);
-        if (!rc)
-            fprintf(stream, "%lld %lld.%09ld %s/%s\n", (long long)st.st_size,
-                    (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
-                    folder->table.files[i].directory, folder->table.files[i].name);
+    for (int64_t i = 0; stream && i < folder->table.file_count; i++) {
+        const struct ff_folder_file *file = &folder->table.files[i];
+        fprintf(stream, "%llu %lld %s/%s\n", (unsigned long long)file->bytes,
+                (long long)file->mtime_ns, file->directory, file->name);
     }
-    if (fclose(stream) != 0 && !rc)
-        rc = ff_err_set(err, FF_ENOMEM, "out of memory for the files of %s",
-                        folder->root);
-    if (!rc)
+    bool good = stream && fclose(stream) == 0;
+    if (good)
         ff_sha256(out, text, text_bytes);
     free(text);
-    return rc;
+    return good ? 0
+                : ff_err_set(err, FF_ENOMEM, "out of memory for the files of %s",
+                             folder->root);
 }
 
 int64_t ff_folder_scanned(const struct ff_folder *folder)

@@ -43,8 +43,12 @@ void ff_folder_describe(char *out, size_t capacity, const struct ff_folder *fold
                         int64_t index);
 int ff_folder_fingerprint(char out[65], const struct ff_folder *folder,
                           struct ff_err *err);
-/* SHA-256 hex over path, size and mtime of every image as they are now: equal while no
- * file was touched. FF_EDATA names a file that is gone. */
+/* Stats every image and takes over sizes and mtimes that changed since they were noted,
+ * into the manifest too: what a program does that reads every file anyway. FF_EDATA
+ * names a file that is gone. */
+int ff_folder_refresh(struct ff_folder *folder, struct ff_err *err);
+/* SHA-256 hex over path, size and mtime of every image: after a refresh, equal while no
+ * file was touched. */
 int ff_folder_stamp(char out[65], const struct ff_folder *folder, struct ff_err *err);
 /* Folders that opening had to read; 0 where the manifest told all. */
 int64_t ff_folder_scanned(const struct ff_folder *folder);

@@ -532,3 +532,29 @@ int ff_folder_scan(struct ff_folder *folder, struct ff_err *err)
     ff_folder_table_fini(&names);
     return rc;
 }
+
+int ff_folder_refresh(struct ff_folder *folder, struct ff_err *err)
+{
+    char path[FF_PATH_MAX];
+    bool changed = false;
+    int rc = 0;
+    folder->bytes = 0;
+    for (int64_t i = 0; !rc && i < folder->table.file_count; i++) {
+        struct ff_folder_file *file = &folder->table.files[i];
+        struct stat st;
+        rc = ff_path(path, err, "%s/%s/%s", folder->root, file->directory, file->name);
+        if (!rc && stat(path, &st) != 0)
+            rc = ff_err_errno(err, FF_EDATA, "cannot stat %s", path);
+        if (rc)
+            break;
+        int64_t mtime_ns = ns_of(st.st_mtim);
+        changed = changed || file->mtime_ns != mtime_ns ||
+                  file->bytes != (uint64_t)st.st_size;
+        file->mtime_ns = mtime_ns;
+        file->bytes = (uint64_t)st.st_size;
+        folder->bytes += file->bytes;
+    }
+    if (!rc && changed)
+        manifest_write(folder);
+    return rc;
+}

@@ -26,6 +26,7 @@
 
 struct ff_rec_writer {
     struct ff_atomic_file rec, idx, property;
+    char property_path[FF_PATH_MAX];
     int width, height;
     uint64_t offset;     /* bytes of train.rec so far */
     int64_t key;         /* of the next record */
@@ -118,7 +119,9 @@ int ff_rec_writer_create(struct ff_rec_writer **out, const char *dir, int width,
         return ff_err_set(err, FF_ENOMEM, "out of memory for a RecordIO writer");
     writer->width = width;
     writer->height = height;
-    int rc = ff_path(path, err, "%s/train.rec", dir);
+    int rc = ff_path(writer->property_path, err, "%s/property", dir);
+    if (!rc)
+        rc = ff_path(path, err, "%s/train.rec", dir);
     if (!rc && access(path, F_OK) == 0)
         rc = ff_err_set(err, FF_EUSAGE, "%s exists already; give another folder", path);
     if (!rc)
@@ -129,10 +132,6 @@ int ff_rec_writer_create(struct ff_rec_writer **out, const char *dir, int width,
         rc = ff_path(path, err, "%s/train.idx", dir);
     if (!rc)
         rc = ff_atomic_begin(&writer->idx, path, err);
-    if (!rc)
-        rc = ff_path(path, err, "%s/property", dir);
-    if (!rc)
-        rc = ff_atomic_begin(&writer->property, path, err);
     if (!rc) {
         key_pair(header, 0, 0, 0);
         rc = put_record(writer, header, sizeof header, err);
@@ -243,7 +242,6 @@ static int replay(struct ff_rec_writer *writer, int64_t *images, uint64_t *idx_b
 int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char *dir,
                          int width, int height, const char *key, struct ff_err *err)
 {
-    char path[FF_PATH_MAX];
     uint8_t header[FF_REC_IMAGE_HEADER_BYTES + 8];
     uint64_t idx_bytes = 0, journal_bytes = 0;
     struct ff_rec_writer *writer = calloc(1, sizeof *writer);
@@ -252,7 +250,9 @@ int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char
     writer->width = width;
     writer->height = height;
     writer->keep = true;
-    int rc = ff_mkdirs(dir, err);
+    int rc = ff_path(writer->property_path, err, "%s/property", dir);
+    if (!rc)
+        rc = ff_mkdirs(dir, err);
     if (!rc)
         rc = open_part(&writer->rec, dir, "train.rec", err);
     if (!rc && flock(fileno(writer->rec.stream), LOCK_EX | LOCK_NB) != 0) {
@@ -287,10 +287,6 @@ int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char
         rc = cut(writer->rec.stream, writer->rec.temporary, writer->offset, err);
     if (!rc)
         rc = cut(writer->idx.stream, writer->idx.temporary, idx_bytes, err);
-    if (!rc)
-        rc = ff_path(path, err, "%s/property", dir);
-    if (!rc)
-        rc = ff_atomic_begin(&writer->property, path, err);
     if (!rc && *images == 0) {
         fprintf(writer->journal, "%s %s\n", JOURNAL_SCHEMA, key);
         key_pair(header, 0, 0, 0);
@@ -378,18 +374,21 @@ int ff_rec_writer_finish(struct ff_rec_writer *writer, struct ff_err *err)
     for (int64_t i = 0; i < writer->classes; i++) {
         int64_t last = i + 1 < writer->classes ? writer->first_keys[i + 1] : images_end;
         key_pair(pair, writer->key, writer->first_keys[i], last);
-        int rc = put_record(writer, pair, sizeof pair, err);
-        if (rc)
-            return rc;
+        int put_rc = put_record(writer, pair, sizeof pair, err);
+        if (put_rc)
+            return put_rc;
     }
     key_pair(pair, 0, images_end, writer->key);
     if (fseeko(writer->rec.stream, 8, SEEK_SET) != 0 ||
         fwrite(pair, 1, sizeof pair, writer->rec.stream) != sizeof pair)
         return ff_err_errno(err, FF_EFAIL, "cannot write %s", writer->rec.path);
+    int rc = ff_atomic_begin(&writer->property, writer->property_path, err);
+    if (rc)
+        return rc;
     if (fprintf(writer->property.stream, "%lld,%d,%d\n", (long long)writer->classes,
                 writer->height, writer->width) < 0)
         return ff_err_errno(err, FF_EFAIL, "cannot write %s", writer->property.path);
-    int rc = ff_atomic_commit(&writer->property, err);
+    rc = ff_atomic_commit(&writer->property, err);
     if (!rc)
         rc = ff_atomic_commit(&writer->idx, err);
     if (!rc)
