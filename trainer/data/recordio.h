@@ -43,10 +43,12 @@ void ff_recordio_image_size(int *width, int *height, const struct ff_recordio *r
 /* Record key of image `index`. */
 int64_t ff_recordio_key(const struct ff_recordio *rec, int64_t index);
 
-/* As ff_dataset_read, _describe and _fingerprint. Several threads may read at once. */
+/* As ff_dataset_read, _will_read, _describe and _fingerprint. Several threads may read
+ * at once. */
 int ff_recordio_read(const uint8_t **bytes, size_t *size, int64_t *label,
                      const struct ff_recordio *rec, int64_t index,
                      struct ff_read_buffer *buffer, struct ff_err *err);
+void ff_recordio_will_read(const struct ff_recordio *rec, int64_t first, int64_t count);
 void ff_recordio_describe(char *out, size_t capacity, const struct ff_recordio *rec,
                           int64_t index);
 int ff_recordio_fingerprint(char out[65], const struct ff_recordio *rec,
