@@ -21,3 +21,5 @@ ff-data pack set --out a --size 48 || echo "exit $?"
 rm set/bob/2.jpg
 ff-data pack set --out a
 ff-data check a
+ff-data pack set --out a || echo "exit $?"
+[ "$(ls a | wc -l)" = 3 ]
