@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomic_file.h"
@@ -194,6 +195,16 @@ static bool holds(FILE *stream, uint64_t bytes)
     return fseeko(stream, 0, SEEK_END) == 0 && (uint64_t)ftello(stream) >= bytes;
 }
 
+/* Whether the name still belongs to the open file: between opening and locking it, its
+ * holder may have taken it away. */
+static bool is_still(const struct ff_atomic_file *file)
+{
+    struct stat named, held;
+    return stat(file->temporary, &named) == 0 &&
+           fstat(fileno(file->stream), &held) == 0 && named.st_dev == held.st_dev &&
+           named.st_ino == held.st_ino;
+}
+
 /* State of the last whole `at` line; *journal_bytes is where it ends, 0 if the journal
  * is another set's, damaged, or speaks of bytes that are not there. */
 static int replay(struct ff_rec_writer *writer, int64_t *images, uint64_t *idx_bytes,
@@ -262,11 +273,14 @@ int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char
                              writer->rec.temporary)
                 : ff_err_errno(err, FF_EFAIL, "%s: cannot lock", writer->rec.temporary);
     }
+    if (!rc && access(writer->rec.path, F_OK) != 0 && !is_still(&writer->rec))
+        rc = ff_err_set(err, FF_EBUSY, "%s: another process has just removed it",
+                        writer->rec.temporary);
     /* Looked for under the lock: its last holder may just have given it its name. */
     if (!rc && access(writer->rec.path, F_OK) == 0) {
         rc = ff_err_set(err, FF_EUSAGE, "%s exists already; give another folder",
                         writer->rec.path);
-        if (holds(writer->rec.stream, 1) == false)
+        if (!holds(writer->rec.stream, 1))
             unlink(writer->rec.temporary);
     }
     if (!rc)
