@@ -183,6 +183,9 @@ fuzz: ## the fuzz targets into build/fuzz/ (clang, libFuzzer, sanitizers); see t
 bench: all $(BENCHES) ## training step against PyTorch, scheduler cost (needs python3-torch)
 	@bash tests/bench/run.sh $(B)
 
+bench-loader: $(B)/tests/bench/bench_loader ## images a second of the loader, one worker
+	@$< $(B)/bench-faces
+
 lfw-reference: all $(B)/tests/bench/lfw_reference ## DATA=dir: ff-eval against reference scores in IJB-C format
 	@bash tests/bench/lfw_reference.sh "$(DATA)" "$(B)"
 
@@ -199,6 +202,6 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
-.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench lfw-reference install help clean
+.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -22,6 +22,7 @@
 #include "rng.h"
 #include "train_priv.h"
 
+#define WAIT_NOTE_SECONDS 60.0
 #define MAX_SKIPPED_IN_ROW 200 /* then the run counts as diverged */
 
 static int alloc_head(struct ff_train *run, struct ff_err *err)
@@ -162,6 +163,7 @@ static int set_up(struct ff_train *run, struct ff_err *err)
     struct ff_loader_options options = {.batch = p->batch,
                                         .image_size_px = (int)p->image_size,
                                         .seed = (uint64_t)p->seed,
+                                        .shuffle_block = p->shuffle_block,
                                         .flip_probability = p->flip,
                                         .workers = run->workers,
                                         .first_iteration = run->iteration,
@@ -267,6 +269,20 @@ static void show_progress(const struct ff_train *run, double loss, double lr,
         rate * (double)run->params->batch, loss, lr, slope, left);
 }
 
+/* Says once a minute where time went that more workers would save. */
+static void note_waiting(struct ff_train *run)
+{
+    char text[160];
+    double now = ff_now(), waited = ff_loader_wait_seconds(run->loader);
+    if (now - run->waits_since < WAIT_NOTE_SECONDS)
+        return;
+    if (ff_train_wait_text(text, waited - run->waited, now - run->waits_since,
+                           run->workers))
+        ff_info("%s", text);
+    run->waits_since = now;
+    run->waited = waited;
+}
+
 static bool checkpoint_due(const struct ff_train *run, double last_checkpoint)
 {
     const struct ff_params *p = run->params;
@@ -282,7 +298,7 @@ static int loop(struct ff_train *run, struct ff_err *err)
     double last_checkpoint = ff_now();
     int rc = 0;
     run->first_iteration = run->iteration;
-    run->started = ff_now();
+    run->started = run->waits_since = ff_now();
     if (ff_validation_due(run)) /* of a checkpoint's weights: cut off, or cut short */
         rc = ff_validation_run(run, err);
     if (rc)
@@ -311,6 +327,7 @@ static int loop(struct ff_train *run, struct ff_err *err)
         if (run->skipped_in_row >= MAX_SKIPPED_IN_ROW)
             return diverged(run, (double)loss, "200 skipped steps in a row", err);
         run->iteration++;
+        note_waiting(run);
         show_progress(run, (double)loss, lr, slope, run->iteration == run->iterations);
         rc = ff_validation_due(run) ? ff_validation_run(run, err) : 0;
         if (rc && rc != FF_ESTOPPED)

@@ -155,6 +155,17 @@ int ff_train_write_validation(struct ff_train *run, const char *name, double acc
     return 0;
 }
 
+bool ff_train_wait_text(char text[160], double waited, double span, int workers)
+{
+    if (!(waited > 0.05 * span))
+        return false;
+    snprintf(text, 160,
+             "waited for data %.0f %% of the last %.0f s: try more workers (workers: "
+             "%d) or a faster disk",
+             100 * waited / span, span, workers);
+    return true;
+}
+
 static int write_text(const struct ff_train *run, const char *name, const char *text,
                       struct ff_err *err)
 {

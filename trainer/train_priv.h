@@ -37,9 +37,10 @@ struct ff_train {
     int64_t iterations_epoch; /* of one epoch */
     int64_t iteration;        /* steps taken */
     int64_t skipped_in_row, bad_samples;
-    double seconds_before;   /* of earlier processes of this run */
-    double started;          /* ff_now() at the first step of this process */
-    int64_t first_iteration; /* of this process */
+    double seconds_before;      /* of earlier processes of this run */
+    double started;             /* ff_now() at the first step of this process */
+    int64_t first_iteration;    /* of this process */
+    double waits_since, waited; /* ff_now() and loader waits at the last look at them */
     double last_loss;
     bool bit_equal;
     struct ff_validation *validation; /* NULL without `validate` */
@@ -66,6 +67,8 @@ int ff_train_write_curve(struct ff_train *run, double loss, double lr, double sl
 /* A line of validation.csv: steps taken so far, file, percent. */
 int ff_train_write_validation(struct ff_train *run, const char *name, double accuracy,
                               double std, struct ff_err *err);
+/* True, and a line for the log, if waiting for data (s) took over 5 % of a span (s). */
+bool ff_train_wait_text(char text[160], double waited, double span, int workers);
 /* DIVERGED: iteration, loss, reason. */
 int ff_train_write_diverged(const struct ff_train *run, double loss, const char *reason,
                             struct ff_err *err);

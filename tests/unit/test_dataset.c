@@ -3,8 +3,13 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
 #include "data_fixture.h"
 #include "dataset.h"
+#include "dataset_priv.h"
 
 static struct scratch scratch;
 
@@ -183,4 +188,168 @@ Test(dataset, folder_fingerprint_sees_names_and_content)
         int, rename(at(&scratch, "set/ann/1.jpg"), at(&scratch, "set/ann/2.jpg")), 0));
     fingerprint(b, "set");
     cr_assert(ne(str, a, b));
+}
+
+/* ---- the manifest of a folder ---- */
+
+/* Sets a folder's mtime to the past, when nothing else changed it. */
+static void settle(const char *name, time_t when)
+{
+    const struct timespec times[2] = {{when, 0}, {when, 0}};
+    cr_assert(eq(int, utimensat(AT_FDCWD, at(&scratch, name), times, 0), 0));
+}
+
+static void put_folders(void)
+{
+    put("set/ann/1.jpg", "x");
+    put("set/ann/sub/2.jpg", "yy");
+    put("set/ann-b/3.png", "zzz");
+    settle("set/ann/sub", 1000);
+    settle("set/ann", 1000);
+    settle("set/ann-b", 1000);
+}
+
+/* Opens the set; how many folders were read, and a fingerprint. */
+static int64_t scanned(char print[65], int64_t *count)
+{
+    struct ff_dataset *dataset = open_set("set");
+    int64_t result = ff_folder_scanned(dataset->folder);
+    cr_assert(eq(int, ff_dataset_fingerprint(print, dataset, NULL), 0));
+    *count = ff_dataset_count(dataset);
+    ff_dataset_close(dataset);
+    return result;
+}
+
+Test(dataset, manifest_spares_reading_unchanged_folders)
+{
+    char first[65], second[65];
+    int64_t count;
+    put_folders();
+    cr_assert(eq(i64, scanned(first, &count), 3));
+    cr_assert(eq(i64, count, 3));
+    cr_assert(eq(i64, scanned(second, &count), 0));
+    cr_assert(eq(i64, count, 3));
+    cr_assert(eq(str, first, second));
+    cr_assert(eq(int, unlink(at(&scratch, "set/.ff-manifest")), 0));
+    cr_assert(eq(i64, scanned(second, &count), 3));
+    cr_assert(eq(str, first, second));
+}
+
+Test(dataset, manifest_gives_way_to_a_changed_folder)
+{
+    char first[65], second[65];
+    int64_t count;
+    put_folders();
+    scanned(first, &count);
+    put("set/ann/sub/4.jpg", "w");
+    settle("set/ann/sub", 2000);
+    cr_assert(eq(i64, scanned(second, &count), 1));
+    cr_assert(eq(i64, count, 4));
+    cr_assert(ne(str, first, second));
+    cr_assert(eq(i64, scanned(first, &count), 0));
+    cr_assert(eq(str, first, second));
+    /* A new identity, then one that goes. */
+    put("set/bob/5.jpg", "v");
+    settle("set/bob", 1000);
+    cr_assert(eq(i64, scanned(first, &count), 1));
+    cr_assert(eq(i64, count, 5));
+    cr_assert(eq(int, ff_remove_tree(at(&scratch, "set/ann-b"), NULL), 0));
+    cr_assert(eq(i64, scanned(first, &count), 0));
+    cr_assert(eq(i64, count, 4));
+    cr_assert(eq(i64, scanned(second, &count), 0));
+    cr_assert(eq(str, first, second));
+}
+
+Test(dataset, manifest_does_not_trust_a_folder_that_just_changed)
+{
+    char print[65];
+    int64_t count;
+    put_folders();
+    settle("set/ann-b", time(NULL) + 100);
+    cr_assert(eq(i64, scanned(print, &count), 3));
+    cr_assert(eq(i64, scanned(print, &count), 1));
+}
+
+Test(dataset, listed_file_that_changed_is_noticed_when_it_is_read)
+{
+    char print[65];
+    int64_t count, label;
+    put_folders();
+    put("set/ann-b/4.jpg", "four");
+    settle("set/ann-b", 1000);
+    scanned(print, &count);
+    cr_assert(eq(int, unlink(at(&scratch, "set/ann-b/3.png")), 0));
+    settle("set/ann-b", 1000);
+    put("set/ann-b/4.jpg", "four and more");
+    put("set/ann/1.jpg", "");
+    struct ff_dataset *dataset = open_set("set");
+    cr_assert(eq(i64, ff_folder_scanned(dataset->folder), 0));
+    cr_assert(eq(i64, ff_dataset_count(dataset), 4));
+    static const char *const expected[] = {
+        "set/ann/1.jpg: 0 bytes, 1 when the folder was listed", NULL,
+        "set/ann-b/3.png: No such file",
+        "set/ann-b/4.jpg: at least 5 bytes, 4 when the folder was listed"};
+    struct ff_read_buffer buffer = {0};
+    for (int64_t i = 0; i < 4; i++) {
+        struct ff_err err = FF_ERR_INIT;
+        const uint8_t *bytes;
+        size_t size;
+        int rc = ff_dataset_read(&bytes, &size, &label, dataset, i, &buffer, &err);
+        cr_assert(eq(int, rc, expected[i] ? FF_EDATA : 0));
+        cr_assert(ne(ptr, strstr(err.text, expected[i] ? expected[i] : ""), NULL),
+                  "\"%s\" lacks \"%s\"", err.text, expected[i]);
+    }
+    free(buffer.data);
+    cr_assert(eq(int, ff_folder_refresh(dataset->folder, NULL), FF_EDATA));
+    put("set/ann-b/3.png", "back");
+    settle("set/ann-b", 1000);
+    cr_assert(eq(int, ff_folder_refresh(dataset->folder, NULL), 0));
+    ff_dataset_close(dataset);
+    dataset = open_set("set");
+    cr_assert(eq(i64, ff_folder_scanned(dataset->folder), 0));
+    cr_assert(eq(u64, ff_folder_bytes(dataset->folder), 0 + 2 + 4 + 13));
+    ff_dataset_close(dataset);
+}
+
+Test(dataset, damaged_manifest_is_passed_over)
+{
+    char first[65], second[65], *text = NULL;
+    size_t bytes;
+    int64_t count;
+    put_folders();
+    scanned(first, &count);
+    cr_assert(eq(
+        int, ff_read_file(&text, &bytes, at(&scratch, "set/.ff-manifest"), NULL), 0));
+    for (size_t at_byte = 0; at_byte < bytes; at_byte += 7) {
+        char *copy = malloc(bytes);
+        memcpy(copy, text, bytes);
+        copy[at_byte] ^= 1;
+        write_file(at(&scratch, "set/.ff-manifest"), copy, bytes);
+        cr_assert(eq(i64, scanned(second, &count), 3), "byte %zu", at_byte);
+        cr_assert(eq(str, first, second));
+        write_file(at(&scratch, "set/.ff-manifest"), text, at_byte);
+        cr_assert(eq(i64, scanned(second, &count), 3), "cut to %zu", at_byte);
+        cr_assert(eq(str, first, second));
+        free(copy);
+    }
+    cr_assert(eq(i64, scanned(second, &count), 0));
+    free(text);
+}
+
+Test(dataset, read_only_folder_opens_without_a_manifest)
+{
+    char first[65], second[65];
+    int64_t count;
+    put_folders();
+    cr_assert(eq(int, chmod(scratch.dir, 0777), 0));
+    cr_assert(eq(int, chmod(at(&scratch, "set"), 0555), 0));
+    /* Root may write anywhere; this test is a process of its own. */
+    uid_t user = geteuid();
+    cr_assert(eq(int, user == 0 ? seteuid(65534) : 0, 0));
+    cr_assert(eq(i64, scanned(first, &count), 3));
+    cr_assert(eq(i64, scanned(second, &count), 3));
+    cr_assert(eq(str, first, second));
+    cr_assert(eq(int, user == 0 ? seteuid(user) : 0, 0));
+    cr_assert(ne(int, access(at(&scratch, "set/.ff-manifest"), F_OK), 0));
+    cr_assert(eq(int, chmod(at(&scratch, "set"), 0755), 0));
 }

@@ -7,6 +7,7 @@
 #include "data_fixture.h"
 #include "loader.h"
 #include "rng.h"
+#include "sample_order.h"
 
 enum { SIDE = 16, IDENTITIES = 5, EACH = 5, IMAGES = 25, BATCH = 4, PER_EPOCH = 6 };
 
@@ -284,5 +285,94 @@ Test(loader, stops_in_the_middle)
         free(record(loader, 0, i % 5));
         ff_loader_destroy(loader);
     }
+    ff_dataset_close(dataset);
+}
+
+/* ---- the order of an epoch ---- */
+
+static void expect_permutation(const int64_t *perm, int64_t count)
+{
+    bool *seen = calloc((size_t)count, 1);
+    for (int64_t i = 0; i < count; i++) {
+        cr_assert(perm[i] >= 0 && perm[i] < count && !seen[perm[i]], "place %d",
+                  (int)i);
+        seen[perm[i]] = true;
+    }
+    free(seen);
+}
+
+Test(loader, block_shuffle_is_a_permutation_of_whole_blocks)
+{
+    static const int64_t counts[] = {1, 2, 25, 100, 1000, 1001};
+    static const int64_t blocks[] = {1, 2, 3, 7, 10, 64, 5000};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) {
+            int64_t count = counts[c], perm[1001], again[1001];
+            for (int64_t epoch = 0; epoch < 3; epoch++) {
+                cr_assert(eq(
+                    int, ff_sample_order(perm, count, 5, epoch, blocks[b], NULL), 0));
+                expect_permutation(perm, count);
+                ff_sample_order(again, count, 5, epoch, blocks[b], NULL);
+                cr_assert(
+                    eq(int, memcmp(perm, again, (size_t)count * sizeof *perm), 0));
+            }
+            ff_sample_order(again, count, 5, 0, blocks[b], NULL);
+            if (count >= 25)
+                cr_assert(ne(int, memcmp(perm, again, (size_t)count * sizeof *perm), 0),
+                          "epochs 0 and 2 agree");
+        }
+    }
+}
+
+Test(loader, block_shuffle_stays_inside_windows_of_blocks)
+{
+    enum { COUNT = 1000, N = 10, WINDOW = FF_ORDER_WINDOW_BLOCKS * N };
+    int64_t perm[COUNT];
+    cr_assert(eq(int, ff_sample_order(perm, COUNT, 5, 1, N, NULL), 0));
+    int neighbours = 0;
+    for (int64_t at_sample = 0; at_sample < COUNT; at_sample += WINDOW) {
+        bool seen[COUNT / N] = {false};
+        int distinct = 0;
+        int64_t end = at_sample + WINDOW < COUNT ? at_sample + WINDOW : COUNT;
+        for (int64_t i = at_sample; i < end; i++) {
+            distinct += !seen[perm[i] / N];
+            seen[perm[i] / N] = true;
+            neighbours += i > at_sample && perm[i] == perm[i - 1] + 1;
+        }
+        cr_assert(eq(int, distinct, (int)((end - at_sample) / N)));
+    }
+    cr_assert(lt(int, neighbours, COUNT / 20)); /* 1 in 160 by chance */
+}
+
+Test(loader, block_shuffle_does_not_depend_on_workers_or_a_resume)
+{
+    struct ff_dataset *dataset = make_and_open(7);
+    struct ff_loader_options options = defaults;
+    options.shuffle_block = 3;
+    struct ff_loader *one = start(dataset, &options);
+    options.workers = 3;
+    struct ff_loader *three = start(dataset, &options);
+    struct tape *a = record(one, 0, 3 * PER_EPOCH),
+                *b = record(three, 0, 3 * PER_EPOCH);
+    cr_assert(eq(int, memcmp(a, b, sizeof *a), 0));
+    for (int64_t t = 0; t < 3 * PER_EPOCH; t++) {
+        int64_t perm[IMAGES];
+        ff_sample_order(perm, IMAGES, defaults.seed, t / PER_EPOCH, 3, NULL);
+        for (int i = 0; i < BATCH; i++) {
+            int64_t sample = perm[t % PER_EPOCH * BATCH + i];
+            cr_assert(eq(i64, sample_of(a, t, i), sample == 6 ? 7 : sample));
+        }
+    }
+    free(b);
+    options.first_iteration = PER_EPOCH + 2;
+    struct ff_loader *tail = start(dataset, &options);
+    b = record(tail, PER_EPOCH + 2, 3 * PER_EPOCH);
+    for (int64_t t = PER_EPOCH + 2; t < 3 * PER_EPOCH; t++)
+        cr_assert(eq(int, memcmp(a->pixels[t], b->pixels[t], sizeof a->pixels[t]), 0));
+    free(a);
+    free(b);
+    ff_loader_destroy(one);
+    ff_loader_destroy(three);
+    ff_loader_destroy(tail);
     ff_dataset_close(dataset);
 }

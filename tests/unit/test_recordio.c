@@ -3,7 +3,12 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <fcntl.h>
+#include <png.h>
+#include <sys/stat.h>
+
 #include "data_fixture.h"
+#include "dataset.h"
 
 static struct scratch scratch;
 
@@ -376,4 +381,295 @@ Test(recordio, writer_keeps_a_set_that_is_there)
     cr_assert(eq(int, make_set(at(&scratch, "set"), 1, 1, 16, 0), 0));
     cr_assert(eq(int, ff_rec_writer_create(&writer, at(&scratch, "set"), 8, 8, NULL),
                  FF_EUSAGE));
+}
+
+/* ---- payloads of other people's packs ---- */
+
+static uint8_t *png_of(size_t *bytes, int side, int number)
+{
+    struct ff_image image = picture(side, side, number);
+    png_image png = {.version = PNG_IMAGE_VERSION,
+                     .width = (png_uint_32)side,
+                     .height = (png_uint_32)side,
+                     .format = PNG_FORMAT_RGB};
+    png_alloc_size_t size = 1 << 14;
+    uint8_t *out = malloc(size);
+    cr_assert(
+        eq(int, png_image_write_to_memory(&png, out, &size, 0, image.rgb, 0, NULL), 1));
+    ff_image_fini(&image);
+    *bytes = size;
+    return out;
+}
+
+/* The JPEG with an EXIF orientation behind its SOI marker; malloc'd. */
+static uint8_t *turned_jpeg(size_t *bytes, int width, int height, uint8_t orientation)
+{
+    uint8_t segment[] = {0xff, 0xe1,        0,    34,  'E', 'x', 'i', 'f', 0,
+                         0,    'I',         'I',  '*', 0,   8,   0,   0,   0,
+                         1,    0,           0x12, 1,   3,   0,   1,   0,   0,
+                         0,    orientation, 0,    0,   0,   0,   0,   0,   0};
+    size_t plain_bytes;
+    uint8_t *plain = picture_jpeg(&plain_bytes, width, height, 3);
+    uint8_t *out = malloc(plain_bytes + sizeof segment);
+    memcpy(out, plain, 2);
+    memcpy(out + 2, segment, sizeof segment);
+    memcpy(out + 2 + sizeof segment, plain + 2, plain_bytes - 2);
+    free(plain);
+    *bytes = plain_bytes + sizeof segment;
+    return out;
+}
+
+Test(recordio, png_payloads_exif_and_nine_labels_reach_the_loader)
+{
+    /* Sample 0: PNG. 1: JPEG on its side, 9 labels. 2: JPEG in two parts. */
+    struct hand_pack *pack = calloc(1, sizeof *pack);
+    uint8_t *payload = malloc(1 << 15);
+    size_t bytes;
+    uint8_t *image = png_of(&bytes, 16, 3);
+    hand_part(pack, 0, payload, hand_payload(payload, 0, 0, image, bytes));
+    free(image);
+    image = turned_jpeg(&bytes, 16, 16, 6);
+    hand_part(pack, 0, payload, hand_payload(payload, 9, 1, image, bytes));
+    free(image);
+    /* A comment segment that holds the magic at a multiple of 4 of the payload. */
+    uint8_t *jpeg = picture_jpeg(&bytes, 16, 16, 5);
+    image = malloc(bytes + 12);
+    memcpy(image, jpeg, 2);
+    memcpy(image + 2, "\xff\xfe\0\x0a..\x0a\x23\xd7\xce..", 12);
+    memcpy(image + 14, jpeg + 2, bytes - 2);
+    size_t whole = hand_payload(payload, 2, 1, image, bytes + 12);
+    size_t split = FF_REC_IMAGE_HEADER_BYTES + 8 + 8;
+    hand_part(pack, 1, payload, split);
+    hand_part(pack, 3, payload + split + 4, whole - split - 4);
+    free(image);
+    free(jpeg);
+    hand_write(pack, &scratch, true);
+    struct ff_dataset *dataset = NULL;
+    cr_assert(eq(int, ff_dataset_open(&dataset, at(&scratch, "set"), NULL), 0));
+    cr_assert(eq(i64, ff_dataset_count(dataset), 3));
+    cr_assert(eq(i64, ff_dataset_classes(dataset), 2));
+    struct ff_decoder *decoder = NULL;
+    cr_assert(eq(int, ff_decoder_create(&decoder, NULL), 0));
+    struct ff_read_buffer buffer = {0};
+    struct ff_image decoded = {0}, upright = picture(16, 16, 3);
+    for (int64_t i = 0; i < 3; i++) {
+        const uint8_t *found;
+        size_t size;
+        int64_t label;
+        struct ff_err err = FF_ERR_INIT;
+        int rc = ff_dataset_read(&found, &size, &label, dataset, i, &buffer, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        cr_assert(eq(i64, label, i > 0));
+        rc = ff_decode(&decoded, decoder, found, size, ff_dataset_applies_exif(dataset),
+                       &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        cr_assert(eq(int, decoded.width_px, 16));
+        for (int y = 0; y < 16 && i < 2; y++) {
+            for (int x = 0; x < 16; x++) {
+                /* Orientation 6: the stored picture is turned clockwise. */
+                const uint8_t *want =
+                    upright.rgb + 3 * (i == 0 ? y * 16 + x : (15 - x) * 16 + y);
+                const uint8_t *got = decoded.rgb + 3 * (y * 16 + x);
+                for (int c = 0; c < 3; c++)
+                    cr_assert(le(int, abs(want[c] - got[c]), i == 0 ? 0 : 8));
+            }
+        }
+    }
+    ff_image_fini(&decoded);
+    ff_image_fini(&upright);
+    ff_decoder_destroy(decoder);
+    ff_dataset_close(dataset);
+    free(buffer.data);
+    free(payload);
+    free(pack);
+}
+
+/* Writes one record with 4 bytes of image at `offset` of an open file. */
+static void put_record_at(int fd, uint64_t offset, float label, const char *image)
+{
+    uint8_t payload[64];
+    size_t bytes = hand_payload(payload, 0, label, image, strlen(image));
+    uint32_t header[2] = {FF_REC_MAGIC, (uint32_t)bytes};
+    cr_assert(eq(int, (int)pwrite(fd, header, sizeof header, (off_t)offset), 8));
+    cr_assert(eq(int, (int)pwrite(fd, payload, bytes, (off_t)offset + 8), (int)bytes));
+}
+
+Test(recordio, offsets_beyond_four_gib)
+{
+    const uint64_t gib = (uint64_t)1 << 30;
+    const uint64_t offsets[] = {0, 4 * gib - 36, 4 * gib, 5 * gib + 4, 9 * gib};
+    char index[256];
+    int length = 0;
+    cr_assert(eq(int, ff_mkdirs(at(&scratch, "set"), NULL), 0));
+    int fd = open(at(&scratch, "set/train.rec"), O_RDWR | O_CREAT, 0666);
+    if (ftruncate(fd, (off_t)(9 * gib + 36)) != 0) {
+        close(fd);
+        cr_skip_test("no sparse files of 9 GiB here");
+    }
+    for (int i = 0; i < 5; i++) {
+        char image[5] = "img0";
+        image[3] = (char)('0' + i);
+        put_record_at(fd, offsets[i], (float)i, image);
+        length += snprintf(index + length, sizeof index - (size_t)length, "%d\t%llu\n",
+                           i, (unsigned long long)offsets[i]);
+    }
+    write_file(at(&scratch, "set/train.idx"), index, (size_t)length);
+    write_file(at(&scratch, "set/property"), "5,16,16\n", 8);
+    struct ff_recordio *rec = open_set();
+    cr_assert(eq(u64, ff_recordio_bytes(rec), 9 * gib + 36));
+    expect_image(rec, 0, 0, "img0", 4);
+    expect_image(rec, 1, 1, "img1", 4);
+    expect_image(rec, 2, 2, "img2", 4);
+    expect_image(rec, 3, 3, "img3", 4);
+    expect_image(rec, 4, 4, "img4", 4);
+    char where[256], print[65];
+    ff_recordio_describe(where, sizeof where, rec, 4);
+    cr_assert(eq(str, where, "train.rec: record 4 (offset 9663676416)"));
+    cr_assert(eq(int, ff_recordio_fingerprint(print, rec, NULL), 0));
+    ff_recordio_will_read(rec, 3, 100);
+    ff_recordio_close(rec);
+    cr_assert(eq(int, ftruncate(fd, (off_t)(9 * gib + 20)), 0));
+    expect_open_fails("record 4 (offset 9663676416): 28 bytes announced, 12 there");
+    cr_assert(eq(int, ftruncate(fd, (off_t)(5 * gib + 40)), 0));
+    expect_open_fails(
+        "record 4 (offset 9663676416): the file ends at 5368709160 bytes");
+    close(fd);
+}
+
+/* ---- a writer that goes on ---- */
+
+static struct ff_rec_writer *resume(const char *key, int64_t *images)
+{
+    struct ff_rec_writer *writer = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    int rc =
+        ff_rec_writer_resume(&writer, images, at(&scratch, "set"), 30, 20, key, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    return writer;
+}
+
+/* Images first .. end - 1 of a set of 30, three an identity, of 1 .. 30 bytes. */
+static void add_images(struct ff_rec_writer *writer, int64_t first, int64_t end)
+{
+    char image[64];
+    for (int64_t i = first; i < end; i++) {
+        memset(image, 'a' + (int)i % 26, sizeof image);
+        cr_assert(
+            eq(int, ff_rec_writer_add(writer, i / 3, image, (size_t)i + 1, NULL), 0));
+    }
+}
+
+static void expect_same_file(const char *a, const char *b)
+{
+    char *x = NULL, *y = NULL;
+    size_t x_bytes, y_bytes;
+    cr_assert(eq(int, ff_read_file(&x, &x_bytes, at(&scratch, a), NULL), 0));
+    cr_assert(eq(int, ff_read_file(&y, &y_bytes, at(&scratch, b), NULL), 0));
+    cr_assert(eq(sz, x_bytes, y_bytes));
+    cr_assert(eq(int, memcmp(x, y, x_bytes), 0));
+    free(x);
+    free(y);
+}
+
+/* What a writer leaves that was never interrupted, in "whole". */
+static void write_whole(void)
+{
+    struct ff_rec_writer *writer = NULL;
+    cr_assert(
+        eq(int, ff_rec_writer_create(&writer, at(&scratch, "whole"), 30, 20, NULL), 0));
+    add_images(writer, 0, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+}
+
+static void expect_whole(void)
+{
+    expect_same_file("set/train.rec", "whole/train.rec");
+    expect_same_file("set/train.idx", "whole/train.idx");
+    expect_same_file("set/property", "whole/property");
+    cr_assert(ne(int, access(at(&scratch, "set/train.journal"), F_OK), 0));
+    cr_assert(ne(int, access(at(&scratch, "set/train.rec.part"), F_OK), 0));
+    cr_assert(ne(int, access(at(&scratch, "set/train.idx.part"), F_OK), 0));
+}
+
+Test(recordio, writer_goes_on_behind_its_last_checkpoint)
+{
+    int64_t images;
+    write_whole();
+    for (int64_t stop = 0; stop <= 30; stop += 5) {
+        struct ff_rec_writer *writer = resume("one", &images);
+        cr_assert(eq(i64, images, 0));
+        add_images(writer, 0, stop);
+        cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+        add_images(writer, stop, stop + 2 < 30 ? stop + 2 : 30); /* lost */
+        ff_rec_writer_destroy(writer);
+        cr_assert(ne(int, access(at(&scratch, "set/train.rec"), F_OK), 0));
+        writer = resume("one", &images);
+        cr_assert(eq(i64, images, stop));
+        add_images(writer, stop, 30);
+        cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+        ff_rec_writer_destroy(writer);
+        expect_whole();
+        cr_assert(eq(int, ff_remove_tree(at(&scratch, "set"), NULL), 0));
+    }
+}
+
+Test(recordio, writer_goes_on_after_a_torn_journal)
+{
+    int64_t images;
+    write_whole();
+    struct ff_rec_writer *writer = resume("one", &images);
+    add_images(writer, 0, 10);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    add_images(writer, 10, 20);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    struct stat st;
+    cr_assert(eq(int, stat(at(&scratch, "set/train.journal"), &st), 0));
+    cr_assert(eq(int, truncate(at(&scratch, "set/train.journal"), st.st_size - 3), 0));
+    writer = resume("one", &images);
+    cr_assert(eq(i64, images, 10));
+    add_images(writer, 10, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    expect_whole();
+}
+
+Test(recordio, writer_starts_anew_for_another_key_or_lost_bytes)
+{
+    int64_t images;
+    write_whole();
+    struct ff_rec_writer *writer = resume("one", &images);
+    add_images(writer, 0, 10);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    writer = resume("another", &images);
+    cr_assert(eq(i64, images, 0));
+    add_images(writer, 0, 20);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    cr_assert(eq(int, truncate(at(&scratch, "set/train.rec.part"), 100), 0));
+    writer = resume("another", &images);
+    cr_assert(eq(i64, images, 0));
+    add_images(writer, 0, 30);
+    cr_assert(eq(int, ff_rec_writer_finish(writer, NULL), 0));
+    ff_rec_writer_destroy(writer);
+    expect_whole();
+}
+
+Test(recordio, writer_in_use_is_busy_and_a_discarded_one_leaves_nothing)
+{
+    int64_t images;
+    struct ff_rec_writer *writer = resume("one", &images), *other = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    add_images(writer, 0, 4);
+    cr_assert(eq(
+        int,
+        ff_rec_writer_resume(&other, &images, at(&scratch, "set"), 30, 20, "one", &err),
+        FF_EBUSY));
+    cr_assert(ne(ptr, strstr(err.text, "train.rec.part"), NULL), "%s", err.text);
+    cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
+    ff_rec_writer_discard(writer);
+    ff_rec_writer_destroy(writer);
+    cr_assert(eq(int, rmdir(at(&scratch, "set")), 0));
 }

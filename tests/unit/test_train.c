@@ -14,6 +14,7 @@
 #include "process.h"
 #include "safetensors_fixture.h"
 #include "train.h"
+#include "train_priv.h"
 
 enum { SIDE = 16, IDENTITIES = 6, EACH = 4, BATCH = 4, PER_EPOCH = 6, T = 24 };
 
@@ -431,4 +432,15 @@ Test(train, a_bad_file_of_pairs_stops_the_run_before_any_work)
         cr_assert(not(exists("run/curve.csv")), "%s", cases[i].file);
         cr_assert(not(exists("run/validation.csv")), "%s", cases[i].file);
     }
+}
+
+Test(train, waiting_for_data_is_said_above_five_percent)
+{
+    char text[160] = "";
+    cr_assert(not(ff_train_wait_text(text, 3.0, 60.0, 2)));
+    cr_assert(not(ff_train_wait_text(text, 0.0, 0.0, 2)));
+    cr_assert(ff_train_wait_text(text, 15.0, 60.0, 2));
+    cr_assert(eq(str, text,
+                 "waited for data 25 % of the last 60 s: try more workers (workers: 2) "
+                 "or a faster disk"));
 }

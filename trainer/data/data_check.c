@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* ff-data check: decodes a whole training set and lists what is wrong with it.
  *
- * Images go through the threads in blocks; findings are printed in the set's order.
- * Damage is an image that training would replace (unreadable, or of another size than
- * the first good one) and a label that its identity record contradicts. Duplicates,
- * found by the hash of the encoded bytes, are listed but are no damage. */
+ * Images go through the threads in blocks; damage is printed in the set's order, then
+ * labels, then duplicates. Damage is an image that training would replace (unreadable,
+ * or of another size than the first good one) and a label that most others of its
+ * identity record contradict. Duplicates, found by the hash of the encoded bytes, are
+ * listed but are no damage. */
 #include <inttypes.h>
 #include <omp.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "hash.h"
 #include "image.h"
 #include "log.h"
+#include "params.h"
 
 enum { BLOCK_IMAGES = 2048 };
 
@@ -32,11 +34,6 @@ struct digest {
     int64_t index;
 };
 
-/* What is known of the identity whose key range is being walked (RecordIO). */
-struct identity_walk {
-    int64_t identity, first, last, label;
-};
-
 struct check {
     struct ff_dataset *dataset;
     const char *path;
@@ -47,8 +44,8 @@ struct check {
     struct finding *block;          /* (BLOCK_IMAGES) */
     struct digest *digests;         /* (digest_count) */
     int64_t digest_count;
-    int64_t *seen_in; /* (classes) i64: identity record + 1 that has this label */
-    struct identity_walk walk;
+    int32_t *labels, *sorted; /* (count) i32: -1 unreadable; scratch */
+    int64_t *seen_in;  /* (classes) i64: identity record + 1 that has this label */
     int width, height; /* px of the first good image */
     int64_t damaged, wrong_labels, duplicates;
 };
@@ -81,58 +78,110 @@ static void examine(struct finding *finding, struct check *check, int64_t index)
     finding->height = image->height_px;
 }
 
-/* An image's label against the identity record that covers its key. Keys above 2^24 are
- * rounded in those records, so nothing is said about them. */
-static int check_label(struct check *check, int64_t index, int64_t label,
-                       struct ff_err *err)
+static int by_number(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The label that most of labels (n > 0) carry; ties go to `preferred`, then to the
+ * first of them. Sorts copy (n). */
+static int32_t most_frequent(int32_t *copy, const int32_t *labels, int64_t n,
+                             int64_t preferred)
+{
+    int32_t best = -1;
+    int64_t best_run = 0;
+    memcpy(copy, labels, (size_t)n * sizeof *copy);
+    qsort(copy, (size_t)n, sizeof *copy, by_number);
+    for (int64_t i = 0, run = 0; i < n; i++) {
+        run = i && copy[i] == copy[i - 1] ? run + 1 : 1;
+        bool better =
+            run > best_run ||
+            (run == best_run &&
+             (copy[i] == preferred || (best != preferred && copy[i] == labels[0])));
+        if (copy[i] >= 0 && better) {
+            best = copy[i];
+            best_run = run;
+        }
+    }
+    return best;
+}
+
+/* Images first .. end - 1 are those of identity record i. */
+static void check_identity(struct check *check, int64_t i, int64_t first, int64_t end)
+{
+    char where[256];
+    if (first == end)
+        return;
+    const int32_t *labels = check->labels;
+    int32_t usual = most_frequent(check->sorted, labels + first, end - first, i);
+    for (int64_t k = first; k < end; k++) {
+        if (labels[k] < 0 || labels[k] == usual)
+            continue;
+        ff_dataset_describe(where, sizeof where, check->dataset, k);
+        printf("label: %s: label %" PRId32 ", but identity record %" PRId64
+               " (records %" PRId64 " .. %" PRId64 ") is of label %" PRId32 "\n",
+               where, labels[k], i, ff_recordio_key(check->dataset->rec, first),
+               ff_recordio_key(check->dataset->rec, end - 1), usual);
+        check->wrong_labels++;
+    }
+    if (usual < 0)
+        return;
+    int64_t before = check->seen_in[usual];
+    check->seen_in[usual] = i + 1;
+    if (before) {
+        ff_dataset_describe(where, sizeof where, check->dataset, first);
+        printf("label: %s: label %" PRId32 " of identity record %" PRId64
+               " belongs to identity record %" PRId64 " already\n",
+               where, usual, i, before - 1);
+        check->wrong_labels++;
+    }
+}
+
+/* Each image's label against the identity record that covers its key. Keys above 2^24
+ * are rounded in those records, so nothing is said about them. */
+static int check_labels(struct check *check, struct ff_err *err)
 {
     struct ff_recordio *rec = check->dataset->rec;
-    struct identity_walk *walk = &check->walk;
-    if (!rec || !ff_recordio_identities(rec))
-        return 0;
+    int64_t count = ff_dataset_count(check->dataset), at = 0;
     char where[256];
-    int64_t key = ff_recordio_key(rec, index);
-    if (key >= FF_REC_EXACT_KEYS)
+    if (!rec)
         return 0;
-    while (key >= walk->last && walk->identity + 1 < ff_recordio_identities(rec)) {
-        walk->identity++;
-        walk->label = -1;
-        int rc =
-            ff_recordio_identity(&walk->first, &walk->last, rec, walk->identity, err);
+    for (int64_t i = 0; i < ff_recordio_identities(rec); i++) {
+        int64_t first, last;
+        int rc = ff_recordio_identity(&first, &last, rec, i, err);
         if (rc)
             return rc;
-    }
-    ff_dataset_describe(where, sizeof where, check->dataset, index);
-    if (key < walk->first || key >= walk->last) {
-        printf("label: %s: no identity record covers it\n", where);
-        check->wrong_labels++;
-        return 0;
-    }
-    if (walk->label < 0) {
-        walk->label = label;
-        int64_t before = check->seen_in[label];
-        check->seen_in[label] = walk->identity + 1;
-        if (before) {
-            printf("label: %s: label %" PRId64 " in identity record %" PRId64
-                   " belongs to identity record %" PRId64 " already\n",
-                   where, label, walk->identity, before - 1);
+        if (last > FF_REC_EXACT_KEYS)
+            return 0;
+        for (; at < count && ff_recordio_key(rec, at) < first; at++) {
+            ff_dataset_describe(where, sizeof where, check->dataset, at);
+            printf("label: %s: no identity record covers it\n", where);
             check->wrong_labels++;
         }
-    } else if (label != walk->label) {
-        printf("label: %s: label %" PRId64 ", but identity record %" PRId64
-               " (records %" PRId64 " .. %" PRId64 ") begins with label %" PRId64 "\n",
-               where, label, walk->identity, walk->first, walk->last - 1, walk->label);
+        int64_t end = at;
+        while (end < count && ff_recordio_key(rec, end) < last)
+            end++;
+        check_identity(check, i, at, end);
+        at = end;
+    }
+    for (; ff_recordio_identities(rec) && at < count; at++) {
+        ff_dataset_describe(where, sizeof where, check->dataset, at);
+        printf("label: %s: no identity record covers it\n", where);
         check->wrong_labels++;
     }
     return 0;
 }
 
-static int report(struct check *check, int64_t index, const struct finding *finding,
-                  struct ff_err *err)
+static void report(struct check *check, int64_t index, const struct finding *finding)
 {
     char where[256];
     ff_dataset_describe(where, sizeof where, check->dataset, index);
-    if (finding->label < 0 || !finding->width) {
+    check->labels[index] = (int32_t)finding->label;
+    if (finding->label < 0) { /* the text says where */
+        printf("damaged: %s\n", finding->text);
+        check->damaged++;
+    } else if (!finding->width) {
         printf("damaged: %s: %s\n", where, finding->text);
         check->damaged++;
     } else {
@@ -146,10 +195,8 @@ static int report(struct check *check, int64_t index, const struct finding *find
             check->damaged++;
         }
     }
-    if (finding->label < 0)
-        return 0;
-    check->digests[check->digest_count++] = (struct digest){finding->hash, index};
-    return check_label(check, index, finding->label, err);
+    if (finding->label >= 0)
+        check->digests[check->digest_count++] = (struct digest){finding->hash, index};
 }
 
 static int by_hash_then_index(const void *a, const void *b)
@@ -198,10 +245,14 @@ static int allocate(struct check *check, struct ff_err *err)
     check->block = malloc(BLOCK_IMAGES * sizeof *check->block);
     check->digests =
         malloc((size_t)ff_dataset_count(check->dataset) * sizeof *check->digests);
+    check->labels =
+        malloc((size_t)ff_dataset_count(check->dataset) * sizeof *check->labels);
+    check->sorted =
+        malloc((size_t)ff_dataset_count(check->dataset) * sizeof *check->sorted);
     check->seen_in =
         calloc((size_t)ff_dataset_classes(check->dataset), sizeof *check->seen_in);
     if (!check->decoders || !check->buffers || !check->images || !check->block ||
-        !check->digests || !check->seen_in)
+        !check->digests || !check->labels || !check->sorted || !check->seen_in)
         return ff_err_set(err, FF_ENOMEM, "out of memory to check %s", check->path);
     int rc = 0;
     for (size_t i = 0; i < threads && !rc; i++)
@@ -224,6 +275,8 @@ static void check_fini(struct check *check)
     free(check->images);
     free(check->block);
     free(check->digests);
+    free(check->labels);
+    free(check->sorted);
     free(check->seen_in);
     ff_dataset_close(check->dataset);
 }
@@ -232,6 +285,8 @@ static int run(struct check *check, struct ff_err *err)
 {
     char fingerprint[65];
     int rc = ff_dataset_open(&check->dataset, check->path, err);
+    if (!rc && check->dataset->folder)
+        rc = ff_folder_refresh(check->dataset->folder, err);
     if (!rc)
         rc = allocate(check, err);
     if (!rc)
@@ -239,17 +294,17 @@ static int run(struct check *check, struct ff_err *err)
     if (rc)
         return rc;
     int64_t count = ff_dataset_count(check->dataset);
-    for (int64_t start = 0; start < count && !rc; start += BLOCK_IMAGES) {
+    for (int64_t start = 0; start < count; start += BLOCK_IMAGES) {
         int64_t n = count - start < BLOCK_IMAGES ? count - start : BLOCK_IMAGES;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(check->threads)
         for (int64_t i = 0; i < n; i++)
             examine(&check->block[i], check, start + i);
-        for (int64_t i = 0; i < n && !rc; i++)
-            rc = report(check, start + i, &check->block[i], err);
-        if (!rc)
-            ff_progress(start + n == count, "checked %" PRId64 " of %" PRId64 " images",
-                        start + n, count);
+        for (int64_t i = 0; i < n; i++)
+            report(check, start + i, &check->block[i]);
+        ff_progress(start + n == count, "checked %" PRId64 " of %" PRId64 " images",
+                    start + n, count);
     }
+    rc = check_labels(check, err);
     if (rc)
         return rc;
     list_duplicates(check);
@@ -266,14 +321,20 @@ static int run(struct check *check, struct ff_err *err)
 
 int ff_cmd_check(int argc, char **argv)
 {
-    static const struct ff_cli cli = {
+    int64_t threads = 0;
+    const struct ff_opt options[] = {
+        {"--threads", "N", FF_OPT_I64, &threads, "threads; default: all CPUs", 1, 1024},
+    };
+    const struct ff_cli cli = {
         .program = "ff-data check",
-        .synopsis = "DIR",
+        .synopsis = "DIR [--threads N]",
         .summary =
             "Decodes every image of a training set; lists damaged images, labels that "
             "the identity records contradict, and duplicates. Exit code 6 if anything "
             "is damaged.",
         .examples = "ff-data check data/train",
+        .options = options,
+        .option_count = sizeof options / sizeof *options,
     };
     struct ff_err err = FF_ERR_INIT;
     int words;
@@ -284,8 +345,7 @@ int ff_cmd_check(int argc, char **argv)
         rc = ff_err_set(&err, FF_EUSAGE, "check takes one folder, %d given", words);
     if (!rc) {
         struct check check = {.path = argv[1],
-                              .threads = omp_get_max_threads(),
-                              .walk = {.identity = -1}};
+                              .threads = threads ? (int)threads : ff_cpu_count()};
         rc = run(&check, &err);
         check_fini(&check);
     }

@@ -151,13 +151,14 @@ static int info(const char *path, struct ff_err *err)
                                  path);
     }
     if (!rc) {
+        uint64_t bytes = dataset->rec ? ff_recordio_bytes(dataset->rec)
+                                      : ff_folder_bytes(dataset->folder);
         printf("format: %s\nimages: %" PRId64 "\nclasses: %" PRId64 "\nheight: %d\n"
-               "width: %d\nbytes: %" PRIu64 "\nfingerprint: %s\n",
+               "width: %d\nbytes: %" PRIu64
+               "\nbytes_per_image: %.0f\nfingerprint: %s\n",
                dataset->rec ? "recordio" : "folder", ff_dataset_count(dataset),
-               ff_dataset_classes(dataset), height, width,
-               dataset->rec ? ff_recordio_bytes(dataset->rec)
-                            : ff_folder_bytes(dataset->folder),
-               fingerprint);
+               ff_dataset_classes(dataset), height, width, bytes,
+               (double)bytes / (double)ff_dataset_count(dataset), fingerprint);
         print_histogram(counts, ff_dataset_classes(dataset));
     }
     free(counts);

@@ -73,6 +73,13 @@ int ff_dataset_read(const uint8_t **bytes, size_t *size, int64_t *label,
                                 err);
 }
 
+void ff_dataset_will_read(const struct ff_dataset *dataset, int64_t first,
+                          int64_t count)
+{
+    if (dataset->rec) /* files of a folder would have to be opened for it */
+        ff_recordio_will_read(dataset->rec, first, count);
+}
+
 void ff_dataset_describe(char *out, size_t capacity, const struct ff_dataset *dataset,
                          int64_t index)
 {

@@ -33,6 +33,10 @@ int ff_dataset_read(const uint8_t **bytes, size_t *size, int64_t *label,
                     struct ff_dataset *dataset, int64_t index,
                     struct ff_read_buffer *buffer, struct ff_err *err);
 
+/* A hint that samples first .. first + count - 1 are wanted soon; returns at once. */
+void ff_dataset_will_read(const struct ff_dataset *dataset, int64_t first,
+                          int64_t count);
+
 /* "where" of a sample for messages: "train.rec: record 17 (offset 1234)". */
 void ff_dataset_describe(char *out, size_t capacity, const struct ff_dataset *dataset,
                          int64_t index);

@@ -14,7 +14,7 @@ static const struct verb {
 } verbs[] = {
     {"synth", "synthetic faces: a training set and an IJB-C style evaluation set",
      ff_cmd_synth},
-    {"pack", "a folder of identities into RecordIO, without re-encoding", ff_cmd_pack},
+    {"pack", "a folder of identities into RecordIO, as it is or aligned", ff_cmd_pack},
     {"check", "decode everything; list damage, wrong labels and duplicates",
      ff_cmd_check},
     {"info", "what a training set holds, as YAML", ff_cmd_info},

@@ -16,6 +16,7 @@
 #include <turbojpeg.h>
 
 #include "exif.h"
+#include "image_header.h"
 
 /* Larger is taken for damage: 2^27 px are 400 MB of RGB. */
 #define MAX_PIXELS ((int64_t)1 << 27)
@@ -133,11 +134,18 @@ static int decode_jpeg(struct target *target, struct ff_decoder *decoder,
                        const uint8_t *bytes, size_t size, bool apply_exif,
                        struct ff_err *err)
 {
-    int width = 0, height = 0, subsampling = 0, colorspace = 0;
-    if (tjDecompressHeader3(decoder->turbo, bytes, size, &width, &height, &subsampling,
-                            &colorspace))
-        return jpeg_failed(decoder, err);
-    if (colorspace == TJCS_CMYK || colorspace == TJCS_YCCK)
+    /* The library reads the tables of a JPEG again for each of its calls, so it is only
+     * asked for a header that we cannot follow: then for its verdict. */
+    struct ff_image_header header;
+    if (ff_image_size(&header, bytes, size, NULL)) {
+        int subsampling = 0, colorspace = 0;
+        if (tjDecompressHeader3(decoder->turbo, bytes, size, &header.width_px,
+                                &header.height_px, &subsampling, &colorspace))
+            return jpeg_failed(decoder, err);
+        header.components = colorspace == TJCS_CMYK || colorspace == TJCS_YCCK ? 4 : 3;
+    }
+    int width = header.width_px, height = header.height_px;
+    if (header.components == 4)
         return ff_err_set(err, FF_EDATA, "JPEG in CMYK colours; RGB or grey is needed");
     int rc = check_size(width, height, err);
     if (rc)

@@ -19,6 +19,7 @@
 #include "image.h"
 #include "log.h"
 #include "rng.h"
+#include "sample_order.h"
 
 /* Beside the batch each worker decodes: one lent to the caller, one ready. */
 enum { SPARE_SLOTS = 2 };
@@ -39,7 +40,7 @@ struct slot {
     int64_t epoch;
     struct bad_sample *bad; /* (bad_count) */
     int64_t bad_count, bad_capacity;
-    int rc; /* why the batch could not be made */
+    int order_rc, rc; /* why the order or the batch could not be made */
     struct ff_err err;
 };
 
@@ -152,7 +153,7 @@ static void fill_slot(struct slot *slot, struct worker *worker)
     snprintf(name, sizeof name, "flip/%" PRId64, slot->epoch);
     uint64_t flips = ff_stream(name);
     slot->bad_count = 0;
-    slot->rc = 0;
+    slot->rc = slot->order_rc;
     for (int64_t i = 0; i < options->batch && !slot->rc; i++) {
         if (stopping(worker->loader))
             return;
@@ -161,6 +162,25 @@ static void fill_slot(struct slot *slot, struct worker *worker)
             options->flip_probability;
         slot->rc = fill_sample(slot, i, worker);
     }
+}
+
+/* Samples of a window of the order, where the order has windows. */
+static int64_t window_samples(const struct ff_loader *loader)
+{
+    return FF_ORDER_WINDOW_BLOCKS * loader->options.shuffle_block;
+}
+
+/* Has the blocks read ahead whose first samples stand at places first .. end - 1 of the
+ * order. Announced a window early, every block of a window is under way when it begins.
+ */
+static void announce(struct ff_loader *loader, int64_t first, int64_t end)
+{
+    int64_t n = loader->options.shuffle_block;
+    if (n <= 1 || loader->perm_epoch < 0)
+        return;
+    for (int64_t i = first; i < end && i < loader->count; i++)
+        if (loader->perm[i] % n == 0)
+            ff_dataset_will_read(loader->dataset, loader->perm[i], n);
 }
 
 /* Takes the next iteration and its samples; NULL when there is none or at the stop. */
@@ -182,16 +202,20 @@ static struct slot *take(struct ff_loader *loader)
     if (slot) {
         int64_t batch = loader->options.batch;
         slot->epoch = loader->next / loader->batches_per_epoch;
+        int64_t first = loader->next % loader->batches_per_epoch * batch;
+        slot->order_rc = 0;
         if (slot->epoch != loader->perm_epoch) {
-            char name[40];
-            snprintf(name, sizeof name, "shuffle/%" PRId64, slot->epoch);
-            ff_rng_permutation(loader->perm, loader->count, loader->options.seed,
-                               ff_stream(name));
-            loader->perm_epoch = slot->epoch;
+            slot->order_rc =
+                ff_sample_order(loader->perm, loader->count, loader->options.seed,
+                                slot->epoch, loader->options.shuffle_block, &slot->err);
+            loader->perm_epoch = slot->order_rc ? -1 : slot->epoch;
+            announce(loader, first, first + window_samples(loader));
         }
-        memcpy(slot->sample,
-               loader->perm + loader->next % loader->batches_per_epoch * batch,
-               (size_t)batch * sizeof *slot->sample);
+        if (!slot->order_rc)
+            memcpy(slot->sample, loader->perm + first,
+                   (size_t)batch * sizeof *slot->sample);
+        first += window_samples(loader);
+        announce(loader, first, first + batch);
         loader->next++;
     }
     pthread_mutex_unlock(&loader->order);
@@ -322,6 +346,8 @@ int ff_loader_create(struct ff_loader **out, struct ff_dataset *dataset,
         return ff_err_set(err, FF_ENOMEM, "out of memory for the loader");
     loader->dataset = dataset;
     loader->options = *options;
+    if (loader->options.shuffle_block > count)
+        loader->options.shuffle_block = count;
     loader->count = count;
     loader->batches_per_epoch = count / options->batch;
     loader->next = loader->delivered = options->first_iteration;

@@ -3,7 +3,7 @@
  *
  * Order, flips and the replacement of damaged samples are pure functions of (seed,
  * epoch, sample index): neither the number of workers nor an interruption shows. Epoch
- * e visits ff_rng_permutation(N, seed, stream "shuffle/<e>"); the last N mod batch are
+ * e visits ff_sample_order(N, seed, e, shuffle_block); the last N mod batch are
  * dropped. A sample that cannot be decoded is replaced by the next good one in index
  * order after it (wrapping), counted and logged with its description. */
 #ifndef FF_LOADER_H
@@ -17,6 +17,7 @@ struct ff_loader_options {
     int64_t batch;     /* N of a batch */
     int image_size_px; /* every image must have this side */
     uint64_t seed;
+    int64_t shuffle_block; /* as ff_sample_order; 0 counts as 1 */
     double flip_probability;
     int workers;             /* >= 1 */
     int64_t first_iteration; /* 0, or where a resumed run goes on */

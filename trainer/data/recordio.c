@@ -562,6 +562,21 @@ int ff_recordio_read(const uint8_t **bytes, size_t *size, int64_t *label,
                       buffer, err);
 }
 
+void ff_recordio_will_read(const struct ff_recordio *rec, int64_t first, int64_t count)
+{
+    int64_t end = first + count < rec->count ? first + count : rec->count;
+    if (first >= end)
+        return;
+    int64_t behind = rec->first + end; /* entry behind the last one */
+    uint64_t from = rec->entries[rec->first + first].offset;
+    uint64_t to = behind < rec->entry_count ? rec->entries[behind].offset : rec->bytes;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    from -= from % page;
+    /* Records need not lie in the order of their keys: then nothing is gained. */
+    if (from < to && to <= rec->bytes)
+        madvise((void *)(rec->map + from), to - from, MADV_WILLNEED);
+}
+
 void ff_recordio_describe(char *out, size_t capacity, const struct ff_recordio *rec,
                           int64_t index)
 {

@@ -43,10 +43,12 @@ void ff_recordio_image_size(int *width, int *height, const struct ff_recordio *r
 /* Record key of image `index`. */
 int64_t ff_recordio_key(const struct ff_recordio *rec, int64_t index);
 
-/* As ff_dataset_read, _describe and _fingerprint. Several threads may read at once. */
+/* As ff_dataset_read, _will_read, _describe and _fingerprint. Several threads may read
+ * at once. */
 int ff_recordio_read(const uint8_t **bytes, size_t *size, int64_t *label,
                      const struct ff_recordio *rec, int64_t index,
                      struct ff_read_buffer *buffer, struct ff_err *err);
+void ff_recordio_will_read(const struct ff_recordio *rec, int64_t first, int64_t count);
 void ff_recordio_describe(char *out, size_t capacity, const struct ff_recordio *rec,
                           int64_t index);
 int ff_recordio_fingerprint(char out[65], const struct ff_recordio *rec,
@@ -65,6 +67,18 @@ struct ff_rec_writer;
  * height (px) go to `property`. FF_EUSAGE if dir holds a train.rec already. */
 int ff_rec_writer_create(struct ff_rec_writer **out, const char *dir, int width,
                          int height, struct ff_err *err);
+/* The same for a set that may be interrupted: the files grow as train.rec.part and
+ * train.idx.part beside train.journal. Where dir holds those of an earlier process
+ * that gave the same `key` (one line, under 200 characters: it names the images and
+ * all that decides their bytes), the writer goes on behind the *images (N) that its
+ * last checkpoint covers; else *images is 0 and they are begun anew. FF_EBUSY if
+ * another process writes them. */
+int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char *dir,
+                         int width, int height, const char *key, struct ff_err *err);
+/* Syncs what was added so far and notes it in the journal (resumable writers only). */
+int ff_rec_writer_checkpoint(struct ff_rec_writer *writer, struct ff_err *err);
+/* Destroy will remove the parts of a resumable writer instead of leaving them. */
+void ff_rec_writer_discard(struct ff_rec_writer *writer);
 /* Appends one encoded image. Labels come in non-decreasing order 0, 1, 2 .. without
  * holes (FF_EUSAGE). bytes > 0 and below 512 MiB. */
 int ff_rec_writer_add(struct ff_rec_writer *writer, int64_t label, const void *image,
@@ -73,7 +87,8 @@ int ff_rec_writer_add(struct ff_rec_writer *writer, int64_t label, const void *i
  * their final names. FF_EUSAGE without an image. The writer is then only good for
  * destroy. */
 int ff_rec_writer_finish(struct ff_rec_writer *writer, struct ff_err *err);
-/* Frees; before a successful finish the temporary files are removed. NULL is fine. */
+/* Frees; before a successful finish the temporary files are removed, those of a
+ * resumable writer only after ff_rec_writer_discard. NULL is fine. */
 void ff_rec_writer_destroy(struct ff_rec_writer *writer);
 
 #endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* Images a second of the loader with one worker, beside TurboJPEG's decoding alone.
+ *
+ *   bench_loader DIR
+ *
+ * DIR gets a RecordIO set of synthetic faces (112 x 112 px, JPEG quality 90, 4:2:0) if
+ * it holds none. Both sides take turns over the same images; CPU time is that of the
+ * whole process, so that other load on the machine hardly shows in images a CPU second.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <turbojpeg.h>
+#include <unistd.h>
+
+#include "atomic_file.h"
+#include "image.h"
+#include "loader.h"
+#include "log.h"
+#include "recordio.h"
+#include "synth_face.h"
+
+enum { SIDE = 112, IDENTITIES = 40, EACH = 50, QUALITY = 90, BATCH = 125, ROUNDS = 7 };
+enum { IMAGES = IDENTITIES * EACH, EPOCHS = 5 };
+
+static int make_set(const char *dir, struct ff_err *err)
+{
+    struct ff_rec_writer *writer = NULL;
+    struct ff_face_scratch scratch = {0};
+    struct ff_face_crop crop;
+    struct ff_image image = {0};
+    int rc = ff_rec_writer_create(&writer, dir, SIDE, SIDE, err);
+    ff_face_crop_aligned(&crop, SIDE);
+    for (int i = 0; i < IMAGES && !rc; i++) {
+        struct ff_face_identity identity;
+        struct ff_face_nuisance nuisance;
+        double points[5][2];
+        uint8_t *jpeg = NULL;
+        size_t bytes;
+        uint64_t id = (uint64_t)(i / EACH), medium = (uint64_t)(i % EACH);
+        ff_face_identity_draw(&identity, 1, id);
+        ff_face_nuisance_draw(&nuisance, 1, id, medium, 0, 1.0);
+        rc = ff_face_render(&image, points, &scratch, &identity, &nuisance, &crop, err);
+        if (!rc)
+            rc = ff_encode_jpeg(&jpeg, &bytes, &image, QUALITY, true, err);
+        if (!rc)
+            rc = ff_rec_writer_add(writer, i / EACH, jpeg, bytes, err);
+        free(jpeg);
+    }
+    if (!rc)
+        rc = ff_rec_writer_finish(writer, err);
+    ff_rec_writer_destroy(writer);
+    ff_face_scratch_fini(&scratch);
+    ff_image_fini(&image);
+    return rc;
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+struct rates {
+    double wall[ROUNDS], cpu[ROUNDS]; /* images/s */
+};
+
+/* Every image once an epoch, as the loader decodes it, and nothing else. */
+static int decode_alone(struct ff_dataset *dataset, struct ff_err *err)
+{
+    static uint8_t rgb[SIDE * SIDE * 3];
+    tjhandle turbo = tjInitDecompress();
+    struct ff_read_buffer buffer = {0};
+    int rc = turbo ? 0 : ff_err_set(err, FF_ENOMEM, "TurboJPEG");
+    for (int64_t i = 0; i < (int64_t)EPOCHS * IMAGES && !rc; i++) {
+        const uint8_t *bytes;
+        size_t size;
+        int64_t label;
+        rc = ff_dataset_read(&bytes, &size, &label, dataset, i % IMAGES, &buffer, err);
+        if (!rc && tjDecompress2(turbo, bytes, size, rgb, SIDE, 0, SIDE, TJPF_RGB,
+                                 TJFLAG_ACCURATEDCT))
+            rc = ff_err_set(err, FF_EDATA, "TurboJPEG: %s", tjGetErrorStr2(turbo));
+    }
+    tjDestroy(turbo);
+    free(buffer.data);
+    return rc;
+}
+
+static int load(struct ff_dataset *dataset, struct ff_err *err)
+{
+    const struct ff_loader_options options = {.batch = BATCH,
+                                              .image_size_px = SIDE,
+                                              .seed = 1,
+                                              .flip_probability = 0.5,
+                                              .workers = 1,
+                                              .iterations = EPOCHS * (IMAGES / BATCH)};
+    struct ff_loader *loader = NULL;
+    struct ff_batch batch;
+    int rc = ff_loader_create(&loader, dataset, &options, err);
+    for (int64_t i = 0; i < options.iterations && !rc; i++)
+        rc = ff_loader_next(&batch, loader, err);
+    ff_loader_destroy(loader);
+    return rc;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_row(const char *name, struct rates *rates)
+{
+    qsort(rates->wall, ROUNDS, sizeof *rates->wall, by_value);
+    qsort(rates->cpu, ROUNDS, sizeof *rates->cpu, by_value);
+    printf("%-22s %9.0f %22.0f\n", name, rates->wall[ROUNDS / 2],
+           rates->cpu[ROUNDS / 2]);
+}
+
+int main(int argc, char **argv)
+{
+    struct ff_err err = FF_ERR_INIT;
+    struct ff_dataset *dataset = NULL;
+    struct rates rates[2];
+    int (*const sides[2])(struct ff_dataset *, struct ff_err *) = {decode_alone, load};
+    char path[FF_PATH_MAX];
+    if (argc != 2) {
+        fprintf(stderr, "usage: bench_loader DIR\n");
+        return FF_EXIT_USAGE;
+    }
+    int rc = ff_path(path, &err, "%s/train.rec", argv[1]);
+    if (!rc && access(path, F_OK) != 0)
+        rc = make_set(argv[1], &err);
+    if (!rc)
+        rc = ff_dataset_open(&dataset, argv[1], &err);
+    for (int round = -1; round < ROUNDS && !rc; round++) { /* -1 warms up */
+        for (int side = 0; side < 2 && !rc; side++) {
+            double wall = ff_now(), cpu = cpu_seconds();
+            rc = sides[side](dataset, &err);
+            if (round < 0)
+                continue;
+            rates[side].wall[round] = EPOCHS * IMAGES / (ff_now() - wall);
+            rates[side].cpu[round] = EPOCHS * IMAGES / (cpu_seconds() - cpu);
+        }
+    }
+    if (!rc) {
+        printf("%-22s %9s %22s\n", "", "images/s", "images a CPU second");
+        print_row("TurboJPEG alone", &rates[0]);
+        print_row("loader, one worker", &rates[1]);
+    }
+    ff_dataset_close(dataset);
+    if (rc)
+        ff_error("%s", err.text);
+    return ff_err_exit_code(rc);
+}
