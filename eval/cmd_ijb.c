@@ -412,7 +412,7 @@ static int run(const struct ijb_options *o, struct ff_err *err)
     char sha256[FF_SHA256_HEX] = "", backend[256] = "none";
     struct feature_set set = {0};
     struct ff_ijb_meta *meta;
-    int rc = ff_ijb_meta_load(&meta, o->root, o->protocol, err);
+    int rc = ff_ijb_meta_load(&meta, o->root, o->protocol, true, (int)o->threads, err);
     if (rc)
         return rc;
     ff_verbose("meta files read in %.2f s", ff_now() - start);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Writes an evaluation problem of IJB-C's size: meta files, 1:N lists and features.h5.
  *
- *   make_ijb_problem DIR [SCALE]     SCALE 1 = published counts (1.9 GB), 0 < SCALE <= 1
+ *   make_ijb_problem DIR [SCALE]     SCALE 1 = published counts (1.9 GB), 0 < SCALE <=
+ * 1
  *
  * 469,375 images, 23,124 templates (one gallery template for each of 3,531 people, the
  * rest probes), 15,658,489 pairs of a gallery and a probe template, 19,557 of them
@@ -222,7 +223,7 @@ static int write_features(const struct problem *p, const char *dir, struct ff_er
     struct ff_features_writer *writer = NULL;
     size_t n = (size_t)p->images;
     const char **name = malloc(n * sizeof *name);
-    char (*text)[24] = malloc(n * sizeof *text);
+    char(*text)[24] = malloc(n * sizeof *text);
     float *rows = malloc((size_t)BLOCK_ROWS * 2 * DIM * sizeof *rows);
     int64_t *owner = malloc(n * sizeof *owner), done = 0;
     int rc = ff_path(path, err, "%s/features.h5", dir);

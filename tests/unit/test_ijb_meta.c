@@ -52,7 +52,7 @@ static struct ff_ijb_meta *load(void)
 {
     struct ff_ijb_meta *meta;
     struct ff_err err = FF_ERR_INIT;
-    cr_assert(eq(int, ff_ijb_meta_load(&meta, folder, "ijbc", &err), 0), "%s",
+    cr_assert(eq(int, ff_ijb_meta_load(&meta, folder, "ijbc", true, 2, &err), 0), "%s",
               err.text);
     return meta;
 }
@@ -169,7 +169,7 @@ Test(ijb_meta, refusals_name_file_line_and_value)
         put("ijbc_face_tid_mid.txt", TEMPLATES);
         put("ijbc_template_pair_label.txt", PAIRS);
         put(refusals[i].file, refusals[i].text);
-        int rc = ff_ijb_meta_load(&meta, folder, "ijbc", &err);
+        int rc = ff_ijb_meta_load(&meta, folder, "ijbc", true, 2, &err);
         cr_assert(eq(int, rc, FF_EDATA), "case %zu", i);
         cr_assert(eq(ptr, meta, NULL));
         cr_assert(ne(ptr, strstr(err.text, refusals[i].message), NULL),
@@ -182,7 +182,8 @@ Test(ijb_meta, missing_file_is_named)
 {
     struct ff_ijb_meta *meta;
     struct ff_err err = FF_ERR_INIT;
-    cr_assert(eq(int, ff_ijb_meta_load(&meta, folder, "ijbb", &err), FF_EDATA));
+    cr_assert(
+        eq(int, ff_ijb_meta_load(&meta, folder, "ijbb", true, 2, &err), FF_EDATA));
     cr_assert(eq(int, err.code, FF_EDATA));
     cr_assert(ne(ptr, strstr(err.text, "meta/ijbb_name_5pts_score.txt"), NULL));
 }
