@@ -390,7 +390,8 @@ static int evaluate(struct ff_eval_result *result, const struct feature_set *set
                           (long long)meta->pair_count);
     int rc = score_set(score, &result->missing, set, o, meta, err);
     if (!rc)
-        rc = ff_roc_create(&roc, score, meta->genuine, meta->pair_count, err);
+        rc = ff_roc_create(&roc, score, meta->genuine, meta->pair_count,
+                           (int)o->threads, err);
     if (rc)
         goto done;
     ff_roc_tar(result->tar, roc, o->far, o->far_count);
