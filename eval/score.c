@@ -27,6 +27,13 @@
 typedef float f32x8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float f32x4 __attribute__((vector_size(16), aligned(4), may_alias));
 
+/* Keeps the partial sums in registers: clang does so by itself. */
+#ifdef __clang__
+#define UNROLL_PAIRS
+#else
+#define UNROLL_PAIRS _Pragma("GCC unroll 4")
+#endif
+
 static inline __attribute__((always_inline)) double add_lanes(const f32x8 sum[2])
 {
     f32x4 part[4];
@@ -45,11 +52,13 @@ add_stride(double *sum, const float *a, const float *const *b, int n, int count)
     for (int d = 0; d < count; d += LANES) {
         f32x8 low = *(const f32x8 *)(const void *)(a + d);
         f32x8 high = *(const f32x8 *)(const void *)(a + d + LANES / 2);
+        UNROLL_PAIRS
         for (int k = 0; k < n; k++) {
             part[k][0] += low * *(const f32x8 *)(const void *)(b[k] + d);
             part[k][1] += high * *(const f32x8 *)(const void *)(b[k] + d + LANES / 2);
         }
     }
+    UNROLL_PAIRS
     for (int k = 0; k < n; k++)
         sum[k] += add_lanes(part[k]);
 }
@@ -62,11 +71,13 @@ dots(float *out, const float *a, const float *const *b, int n, int dim)
     int d = 0;
     for (; d + STRIDE <= dim; d += STRIDE) {
         const float *at[AT_ONCE];
+        UNROLL_PAIRS
         for (int k = 0; k < n; k++)
             at[k] = b[k] + d;
         add_stride(sum, a + d, at, n, STRIDE);
     }
     int whole = (dim - d) / LANES * LANES;
+    UNROLL_PAIRS
     for (int k = 0; k < n; k++) {
         const float *at = b[k] + d;
         add_stride(&sum[k], a + d, &at, 1, whole);
