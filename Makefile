@@ -142,6 +142,9 @@ check: tests-build ## unit, op and command-line tests alone
 bench: all $(BENCHES) ## training step against PyTorch, scheduler cost (needs python3-torch)
 	@bash tests/bench/run.sh $(B)
 
+bench-ijb: all $(B)/tests/bench/make_ijb_problem ## DIR=folder: IJB-C's size from stored features, against Python
+	@bash tests/bench/ijb.sh "$(DIR)" "$(B)"
+
 lfw-reference: all $(B)/tests/bench/lfw_reference ## DATA=dir: ff-eval against reference scores in IJB-C format
 	@bash tests/bench/lfw_reference.sh "$(DATA)" "$(B)"
 
@@ -158,6 +161,6 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
-.PHONY: all tests-build deps deps-test demo test check bench lfw-reference install help clean
+.PHONY: all tests-build deps deps-test demo test check bench bench-ijb lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
