@@ -4,5 +4,6 @@
 #define FF_EVAL_CMD_H
 
 int ff_cmd_ijb(int argc, char **argv);
+int ff_cmd_identify(int argc, char **argv);
 
 #endif

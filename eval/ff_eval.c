@@ -13,6 +13,8 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     {"ijb", "IJB-B / IJB-C 1:1 verification of templates: TAR at FAR", ff_cmd_ijb},
+    {"identify", "IJB-B / IJB-C 1:N identification: TPIR at FPIR, ranks",
+     ff_cmd_identify},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -21,7 +23,7 @@ static void help(FILE *f)
 {
     fprintf(f, "usage: ff-eval VERB ...\n\nScores a face recognition model.\n\n");
     for (int i = 0; i < VERBS; i++)
-        fprintf(f, "  %-8s%s\n", verbs[i].name, verbs[i].help);
+        fprintf(f, "  %-10s%s\n", verbs[i].name, verbs[i].help);
     fprintf(f, "\nff-eval VERB --help tells about one verb.\n");
 }
 
@@ -41,7 +43,7 @@ int main(int argc, char **argv)
             return verbs[i].run(argc - 1, argv + 1);
     }
     if (*word)
-        ff_error("no verb \"%s\"; there is ijb", word);
+        ff_error("no verb \"%s\"; there are ijb and identify", word);
     else
         help(stderr);
     return FF_EXIT_USAGE;
