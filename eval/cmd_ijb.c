@@ -15,11 +15,13 @@
 #include "ijb_meta.h"
 #include "log.h"
 #include "roc.h"
+#include "roc_curve.h"
 #include "score.h"
 
 struct ijb_options {
     struct ff_source_options source;
     const char *far_text, *save_scores, *out, *name, *key;
+    struct ff_opt_list roc;
     int64_t replicates, limit_images;
     double far[FF_EVAL_MAX_FAR];
     int far_count;
@@ -35,6 +37,10 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
     if (o->limit_images && o->source.save_features)
         return ff_err_set(err, FF_EUSAGE,
                           "--limit-images times the network and saves no features");
+    for (int k = 0; k < o->roc.count && !rc; k++)
+        rc = ff_roc_check_path(o->roc.items[k], err);
+    if (rc)
+        return rc;
     if (o->replicates == 1)
         return ff_err_set(err, FF_EUSAGE, "--bootstrap: 1 is too few, at least 2");
     if (!o->name)
@@ -61,6 +67,8 @@ static int parse_options(struct ijb_options *o, int argc, char **argv,
         {"--name", "NAME", FF_OPT_TEXT, &o->name, "name in it (the protocol)", 0, 0},
         {"--key", "TEXT", FF_OPT_TEXT, &o->key, "eval_key in it", 0, 0},
         FF_SOURCE_SAVE(&o->source),
+        {"--roc", "FILE", FF_OPT_REPEAT, &o->roc,
+         "the whole curve as FILE.csv, FILE.png or FILE.svg; may be repeated", 0, 0},
         {"--save-scores", "FILE.h5", FF_OPT_TEXT, &o->save_scores,
          "keep the scores, in the order of the pair file", 0, 0},
         FF_SOURCE_MACHINE(&o->source),
@@ -143,6 +151,9 @@ static int evaluate(struct ff_eval_result *result, const struct ff_feature_set *
     result->far_count = o->far_count;
     if (o->replicates)
         rc = bootstrap(result, roc, o, meta, err);
+    for (int k = 0; k < o->roc.count && !rc; k++)
+        rc =
+            ff_roc_write(o->roc.items[k], roc, o->name, result->tar, o->far_count, err);
     if (!rc && o->save_scores)
         rc = ff_score_save(o->save_scores, score, meta->pair_count, err);
 done:
