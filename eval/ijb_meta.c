@@ -536,8 +536,9 @@ int ff_ijb_meta_load(struct ff_ijb_meta **meta, const char *root, const char *pr
         rc = read_points(m, &names, cursor, &points, threads, err);
     ff_line_file_close(&points);
     if (!rc) {
+        m->points_path = strdup(points.path);
         ids = malloc((size_t)m->image_count * sizeof *ids);
-        if (!ids)
+        if (!ids || !m->points_path)
             rc = ff_err_set(err, FF_ENOMEM, "no memory for the meta files");
     }
     if (!rc)
@@ -578,6 +579,7 @@ void ff_ijb_meta_destroy(struct ff_ijb_meta *m)
     free(m->member_start);
     free(m->template_id);
     free(m->image);
+    free(m->points_path);
     free(m->names);
     free(m);
 }

@@ -40,7 +40,8 @@ struct ff_ijb_meta {
     int32_t *pair_a, *pair_b; /* (P) template indices, in the order of the pair file */
     uint8_t *genuine;         /* (P) 1 = same person */
 
-    char *names; /* memory behind the names */
+    char *names;       /* memory behind the names */
+    char *points_path; /* of the list whose line i + 1 is image i, for messages */
 };
 
 /* Reads root/meta/<protocol>_*.txt with `threads` threads; protocol is "ijbc" or
