@@ -124,10 +124,8 @@ void ff_id_table_set(struct ff_id_table *table, int64_t id, int32_t index)
     table->index[i] = index;
 }
 
-int32_t ff_id_table_find(const struct ff_id_table *table, int64_t id)
+int32_t ff_id_table_find_hashed(const struct ff_id_table *table, int64_t id)
 {
-    if (table->direct)
-        return id < table->direct ? table->index[id] : -1;
     size_t i = id_slot(table, id);
     return table->id[i] == id ? table->index[i] : -1;
 }

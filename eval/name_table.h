@@ -36,7 +36,13 @@ int ff_id_table_init(struct ff_id_table *table, size_t count, int64_t largest);
 void ff_id_table_fini(struct ff_id_table *table);
 /* An id that is there already gets the new index. */
 void ff_id_table_set(struct ff_id_table *table, int64_t id, int32_t index);
-/* -1 if it is unknown. */
-int32_t ff_id_table_find(const struct ff_id_table *table, int64_t id);
+int32_t ff_id_table_find_hashed(const struct ff_id_table *table, int64_t id);
+/* -1 if it is unknown. In the header: the pair list asks 31 million times. */
+static inline int32_t ff_id_table_find(const struct ff_id_table *table, int64_t id)
+{
+    if (table->direct)
+        return id < table->direct ? table->index[id] : -1;
+    return ff_id_table_find_hashed(table, id);
+}
 
 #endif
