@@ -10,10 +10,12 @@ loop   what evaluation scripts usually do: pandas, a Python loop over templates 
 numpy  the same numbers by sorting and reduceat, scores by matrix products over blocks of
        templates, TAR by a sort of the impostor scores
 
-Times are whole processes. Memory is the peak of RssAnon, read every 5 ms: pages of mapped
+Times are whole processes; where CPU seconds are near the seconds, other work took the
+other core. Memory is the peak of RssAnon, read every 5 ms: pages of mapped
 files do not count. Needs python3-numpy, -h5py; for `loop` also -pandas and -sklearn.
 """
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -122,7 +124,8 @@ def run_numpy(root):
 
 
 def measure(argv):
-    """Seconds, peak RssAnon in MB and output of one run."""
+    """Seconds, CPU seconds, peak RssAnon in MB and output of one run."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     peak = 0
@@ -139,7 +142,9 @@ def measure(argv):
     text = child.stdout.read()
     if child.returncode:
         sys.exit("bench-ijb: %s: exit code %d" % (argv[0], child.returncode))
-    return seconds, peak / 1024, text
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu, peak / 1024, text
 
 
 def table(root, build):
@@ -160,12 +165,12 @@ def table(root, build):
     rows = []
     for side, runs in RUNS.items():
         got = [measure(argv[side]) for _ in range(runs)]
-        seconds = sorted(g[0] for g in got)[runs // 2]
-        rows.append((side, runs, seconds, max(g[1] for g in got)))
-        print("%s: %s s\n%s" % (side, " ".join("%.2f" % g[0] for g in got), got[0][2]), flush=True)
-    print("%-8s %5s %12s %12s %8s" % ("side", "runs", "median s", "RssAnon MB", "times"))
-    for side, runs, seconds, peak in rows:
-        print("%-8s %5d %12.2f %12.0f %8.1f" % (side, runs, seconds, peak, seconds / rows[0][2]))
+        seconds, cpu = (sorted(g[k] for g in got)[runs // 2] for k in (0, 1))
+        rows.append((side, runs, seconds, cpu, max(g[2] for g in got)))
+        print("%s: %s s\n%s" % (side, " ".join("%.2f" % g[0] for g in got), got[0][3]), flush=True)
+    print("%-8s %5s %10s %10s %12s %8s" % ("side", "runs", "median s", "CPU s", "RssAnon MB", "times"))
+    for row in rows:
+        print("%-8s %5d %10.2f %10.2f %12.0f %8.1f" % (row + (row[2] / rows[0][2],)))
 
 
 def main():
