@@ -186,6 +186,9 @@ bench: all $(BENCHES) ## training step against PyTorch, scheduler cost (needs py
 bench-loader: $(B)/tests/bench/bench_loader ## images a second of the loader, one worker
 	@$< $(B)/bench-faces
 
+bench-ijb: all $(B)/tests/bench/make_ijb_problem ## DIR=folder: IJB-C's size from stored features, against Python
+	@bash tests/bench/ijb.sh "$(DIR)" "$(B)"
+
 lfw-reference: all $(B)/tests/bench/lfw_reference ## DATA=dir: ff-eval against reference scores in IJB-C format
 	@bash tests/bench/lfw_reference.sh "$(DATA)" "$(B)"
 
@@ -202,6 +205,6 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
-.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader lfw-reference install help clean
+.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader bench-ijb lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "eval_cmd.h"
+#include "eval_options.h"
 #include "eval_yaml.h"
 #include "hash.h"
 #include "log.h"
@@ -46,8 +47,8 @@ static int parse_options(struct pairs_options *o, int argc, char **argv,
         {"--bin", "FILE...", FF_OPT_REPEAT, &o->bin,
          "files of pairs in insightface's format; words that follow are more of them",
          0, 0},
-        {"--model", "FILE.h5", FF_OPT_TEXT, &o->model, "model.h5 of a training run", 0,
-         0},
+        {"--model", "FILE", FF_OPT_TEXT, &o->model,
+         "model.h5, or a state_dict as safetensors", 0, 0},
         {NULL, NULL, FF_OPT_HEADING, NULL, "Output", 0, 0},
         {"--out", "FILE.yaml", FF_OPT_TEXT, &o->out, "result file", 0, 0},
         {"--name", "NAME", FF_OPT_TEXT, &o->name, "name in it (pairs)", 0, 0},
@@ -85,7 +86,7 @@ static int parse_options(struct pairs_options *o, int argc, char **argv,
         return ff_err_set(err, FF_EUSAGE, "--model FILE.h5 is needed");
     if (!o->threads)
         o->threads = ff_cpu_count();
-    return ff_eval_backend(&o->backend, o->backend_name, err);
+    return ff_parse_backend(&o->backend, o->backend_name, err);
 }
 
 /* Opens all files and names them. */

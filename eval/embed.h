@@ -19,10 +19,11 @@ struct ff_embed_options {
 };
 
 /* Embeds images first .. N-1 in order, in blocks of `batch`. Rows go to `features`
- * (N, 2 * D) f32 or, where that is NULL, to `writer`, block by block. Decoding and
- * alignment run in worker threads, then the network runs over the block; progress with
- * the time left goes to stderr. *missing counts pictures left zero. FF_EDATA names the
- * first picture that is missing, corrupt or cannot be aligned. */
+ * (N, 2 * D) f32 or, where that is NULL, to `writer`, block by block: a cut loses at
+ * most one. `threads` threads decode and align ahead of the network, at most two
+ * blocks; with one thread both take turns. Progress with the time left goes to stderr.
+ * *missing counts pictures left zero. FF_EDATA names the first picture that is missing,
+ * corrupt or cannot be aligned, with the line of the points list. */
 int ff_embed_images(float *features, struct ff_features_writer *writer,
                     int64_t *missing, struct ff_embedder *embedder, int64_t first,
                     const struct ff_ijb_meta *meta,

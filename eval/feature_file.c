@@ -179,6 +179,15 @@ int ff_features_join(int64_t *order, bool *reordered,
 {
     struct ff_name_table table;
     *reordered = false;
+    /* The usual case: names, which are all different, in the same order. */
+    int64_t equal = 0;
+    while (equal < count && equal < features->rows &&
+           !strcmp(features->name[equal], names[equal])) {
+        order[equal] = equal;
+        equal++;
+    }
+    if (equal == count && equal == features->rows)
+        return 0;
     if (ff_name_table_init(&table, (size_t)features->rows))
         return ff_err_set(err, FF_ENOMEM, "no memory for %lld names",
                           (long long)features->rows);

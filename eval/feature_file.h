@@ -33,9 +33,9 @@ struct ff_features {
 int ff_features_open(struct ff_features **out, const char *path, struct ff_err *err);
 void ff_features_close(struct ff_features *features);
 
-/* order[i] = row of the features that belongs to names[i], i < count. *reordered if
- * that is not the identity. FF_EDATA for a name given twice or on one side only; `path`
- * stands in messages. */
+/* order[i] = row of the features that belongs to names[i], i < count; names are all
+ * different. *reordered if that is not the identity. FF_EDATA for a name given twice or
+ * on one side only; `path` stands in messages. */
 int ff_features_join(int64_t *order, bool *reordered,
                      const struct ff_features *features, const char *path,
                      const char *const *names, int64_t count, struct ff_err *err);

@@ -15,6 +15,8 @@ static const struct verb {
     {"ijb", "IJB-B / IJB-C 1:1 verification of templates: TAR at FAR", ff_cmd_ijb},
     {"pairs", "files of pairs (LFW, CFP-FP, AgeDB-30): accuracy over ten folds",
      ff_cmd_pairs},
+    {"identify", "IJB-B / IJB-C 1:N identification: TPIR at FPIR, ranks",
+     ff_cmd_identify},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -23,7 +25,7 @@ static void help(FILE *f)
 {
     fprintf(f, "usage: ff-eval VERB ...\n\nScores a face recognition model.\n\n");
     for (int i = 0; i < VERBS; i++)
-        fprintf(f, "  %-8s%s\n", verbs[i].name, verbs[i].help);
+        fprintf(f, "  %-10s%s\n", verbs[i].name, verbs[i].help);
     fprintf(f, "\nff-eval VERB --help tells about one verb.\n");
 }
 
@@ -43,7 +45,7 @@ int main(int argc, char **argv)
             return verbs[i].run(argc - 1, argv + 1);
     }
     if (*word)
-        ff_error("no verb \"%s\"; there are ijb and pairs", word);
+        ff_error("no verb \"%s\"; there are ijb, identify and pairs", word);
     else
         help(stderr);
     return FF_EXIT_USAGE;

@@ -40,15 +40,18 @@ struct ff_ijb_meta {
     int32_t *pair_a, *pair_b; /* (P) template indices, in the order of the pair file */
     uint8_t *genuine;         /* (P) 1 = same person */
 
-    char *text[2]; /* buffers behind the names */
+    char *names;       /* memory behind the names */
+    char *points_path; /* of the list whose line i + 1 is image i, for messages */
 };
 
-/* Reads root/meta/<protocol>_*.txt; protocol is "ijbc" or "ijbb". FF_EDATA names file,
- * line and the value found: a malformed line, a name given twice or in one list only, a
- * pair of an unknown template, a set without genuine or without impostor pairs. The
- * caller frees *meta with ff_ijb_meta_destroy. */
+/* Reads root/meta/<protocol>_*.txt with `threads` threads; protocol is "ijbc" or
+ * "ijbb". Without `with_pairs` the pair list is not asked for and there are no pairs.
+ * FF_EDATA names file, line and the value found, of the first bad line of a list: a
+ * malformed line, a name given twice or in one list only, a pair of an unknown
+ * template, a set without genuine or without impostor pairs. The caller frees *meta
+ * with ff_ijb_meta_destroy. */
 int ff_ijb_meta_load(struct ff_ijb_meta **meta, const char *root, const char *protocol,
-                     struct ff_err *err);
+                     bool with_pairs, int threads, struct ff_err *err);
 void ff_ijb_meta_destroy(struct ff_ijb_meta *meta);
 
 #endif

@@ -21,11 +21,11 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static uint64_t hash_name(const char *name)
+static uint64_t hash_name(const char *name, size_t length)
 {
     uint64_t hash = 0xcbf29ce484222325u;
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3u;
     return mix(hash);
 }
 
@@ -50,7 +50,7 @@ void ff_name_table_fini(struct ff_name_table *table)
 
 int64_t ff_name_table_add(struct ff_name_table *table, const char *name, int64_t row)
 {
-    size_t i = hash_name(name) & table->mask;
+    size_t i = hash_name(name, strlen(name)) & table->mask;
     for (; table->name[i]; i = (i + 1) & table->mask) {
         if (!strcmp(table->name[i], name))
             return table->row[i];
@@ -60,28 +60,44 @@ int64_t ff_name_table_add(struct ff_name_table *table, const char *name, int64_t
     return -1;
 }
 
-int64_t ff_name_table_find(const struct ff_name_table *table, const char *name)
+int64_t ff_name_table_find_part(const struct ff_name_table *table, const char *name,
+                                size_t length)
 {
-    size_t i = hash_name(name) & table->mask;
+    size_t i = hash_name(name, length) & table->mask;
     for (; table->name[i]; i = (i + 1) & table->mask) {
-        if (!strcmp(table->name[i], name))
+        if (!strncmp(table->name[i], name, length) && !table->name[i][length])
             return table->row[i];
     }
     return -1;
 }
 
-int ff_id_table_init(struct ff_id_table *table, size_t count)
+int64_t ff_name_table_find(const struct ff_name_table *table, const char *name)
 {
-    size_t slots = slots_for(count);
-    table->mask = slots - 1;
-    table->id = malloc(slots * sizeof *table->id);
+    return ff_name_table_find_part(table, name, strlen(name));
+}
+
+#define DIRECT_IDS (INT64_C(1) << 22) /* at most: 16 MiB */
+
+int ff_id_table_init(struct ff_id_table *table, size_t count, int64_t largest)
+{
+    bool direct = largest < DIRECT_IDS;
+    size_t slots = direct ? (size_t)largest + 1 : slots_for(count);
+    *table = (struct ff_id_table){.direct = direct ? largest + 1 : 0};
     table->index = malloc(slots * sizeof *table->index);
-    if (!table->id || !table->index) {
+    if (!direct) {
+        table->mask = slots - 1;
+        table->id = malloc(slots * sizeof *table->id);
+    }
+    if (!table->index || (!direct && !table->id)) {
         ff_id_table_fini(table);
         return -1;
     }
-    for (size_t i = 0; i < slots; i++)
-        table->id[i] = -1;
+    for (size_t i = 0; i < slots; i++) {
+        if (direct)
+            table->index[i] = -1;
+        else
+            table->id[i] = -1;
+    }
     return 0;
 }
 
@@ -102,12 +118,13 @@ static size_t id_slot(const struct ff_id_table *table, int64_t id)
 
 void ff_id_table_set(struct ff_id_table *table, int64_t id, int32_t index)
 {
-    size_t i = id_slot(table, id);
-    table->id[i] = id;
+    size_t i = table->direct ? (size_t)id : id_slot(table, id);
+    if (!table->direct)
+        table->id[i] = id;
     table->index[i] = index;
 }
 
-int32_t ff_id_table_find(const struct ff_id_table *table, int64_t id)
+int32_t ff_id_table_find_hashed(const struct ff_id_table *table, int64_t id)
 {
     size_t i = id_slot(table, id);
     return table->id[i] == id ? table->index[i] : -1;

@@ -13,6 +13,7 @@
 
 #define DIGIT_BITS 11
 #define DIGITS (1 << DIGIT_BITS)
+#define PARTS_MAX 64 /* of a parallel sort */
 
 static uint32_t falling_bits(float score)
 {
@@ -32,30 +33,86 @@ float ff_roc_score(uint64_t entry)
     return score;
 }
 
-/* Sorts by the upper 32 bits; the result is in *keys. */
-static void radix_sort(uint64_t **keys, uint64_t **spare, int64_t count)
+/* Where part `part` of `parts` begins among `count`. */
+static int64_t part_begin(int64_t count, int part, int parts)
 {
+    return count / parts * part + count % parts * part / parts;
+}
+
+/* One pass of a stable sort from `from` to `to`. Each part counts its digits and then
+ * has its own places for each digit, behind those of the parts before it: the result
+ * does not depend on their number. place (parts, DIGITS) is work space. */
+static void sort_digit(uint64_t *to, const uint64_t *from, int64_t count, int shift,
+                       int64_t *place, int parts)
+{
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        int64_t *mine = place + (size_t)part * DIGITS;
+        memset(mine, 0, DIGITS * sizeof *mine);
+        int64_t end = part_begin(count, part + 1, parts);
+        for (int64_t i = part_begin(count, part, parts); i < end; i++)
+            mine[from[i] >> shift & (DIGITS - 1)]++;
+    }
+    int64_t at = 0;
+    for (size_t d = 0; d < DIGITS; d++) {
+        for (size_t part = 0; part < (size_t)parts; part++) {
+            int64_t here = place[part * DIGITS + d];
+            place[part * DIGITS + d] = at;
+            at += here;
+        }
+    }
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        int64_t *mine = place + (size_t)part * DIGITS;
+        int64_t end = part_begin(count, part + 1, parts);
+        for (int64_t i = part_begin(count, part, parts); i < end; i++)
+            to[mine[from[i] >> shift & (DIGITS - 1)]++] = from[i];
+    }
+}
+
+/* Sorts by the upper 32 bits; the result is in *keys. */
+static int radix_sort(uint64_t **keys, uint64_t **spare, int64_t count, int parts)
+{
+    int64_t *place = malloc((size_t)parts * DIGITS * sizeof *place);
+    if (!place)
+        return -1;
     for (int shift = 32; shift < 64; shift += DIGIT_BITS) {
-        int64_t start[DIGITS + 1] = {0};
-        for (int64_t i = 0; i < count; i++)
-            start[((*keys)[i] >> shift & (DIGITS - 1)) + 1]++;
-        for (int d = 0; d < DIGITS; d++)
-            start[d + 1] += start[d];
-        for (int64_t i = 0; i < count; i++)
-            (*spare)[start[(*keys)[i] >> shift & (DIGITS - 1)]++] = (*keys)[i];
+        sort_digit(*spare, *keys, count, shift, place, parts);
         uint64_t *other = *keys;
         *keys = *spare;
         *spare = other;
     }
+    free(place);
+    return 0;
+}
+
+/* keys (count) from scores; returns the first pair whose score is not finite, else
+ * INT64_MAX. */
+static int64_t make_keys(uint64_t *keys, int64_t *genuine_count, const float *score,
+                         const uint8_t *genuine, int64_t count, int threads)
+{
+    int64_t bad = INT64_MAX, same = 0;
+#pragma omp parallel for num_threads(threads) schedule(static)                         \
+    reduction(min : bad) reduction(+ : same)
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t label = genuine[i] != 0;
+        if (!isfinite(score[i]) && i < bad)
+            bad = i;
+        keys[i] = (uint64_t)falling_bits(score[i]) << 32 | (uint64_t)i << 1 | label;
+        same += (int64_t)label;
+    }
+    *genuine_count = same;
+    return bad;
 }
 
 int ff_roc_create(struct ff_roc **out, const float *score, const uint8_t *genuine,
-                  int64_t count, struct ff_err *err)
+                  int64_t count, int threads, struct ff_err *err)
 {
     *out = NULL;
     if (count > INT32_MAX)
         return ff_err_set(err, FF_EDATA, "%lld pairs, at most %d", (long long)count,
                           INT32_MAX);
+    int parts = threads < PARTS_MAX ? threads : PARTS_MAX;
     struct ff_roc *roc = calloc(1, sizeof *roc);
     uint64_t *spare = malloc(((size_t)count + 1) * sizeof *spare);
     int rc = 0;
@@ -67,16 +124,11 @@ int ff_roc_create(struct ff_roc **out, const float *score, const uint8_t *genuin
         goto done;
     }
     roc->count = count;
-    for (int64_t i = 0; i < count; i++) {
-        if (!isfinite(score[i])) {
-            rc = ff_err_set(err, FF_EDATA, "pair %lld: score is %g", (long long)i + 1,
-                            (double)score[i]);
-            goto done;
-        }
-        bool same = genuine[i] != 0;
-        roc->sorted[i] =
-            (uint64_t)falling_bits(score[i]) << 32 | (uint64_t)i << 1 | same;
-        roc->genuine += same;
+    int64_t bad = make_keys(roc->sorted, &roc->genuine, score, genuine, count, threads);
+    if (bad != INT64_MAX) {
+        rc = ff_err_set(err, FF_EDATA, "pair %lld: score is %g", (long long)bad + 1,
+                        (double)score[bad]);
+        goto done;
     }
     roc->impostors = count - roc->genuine;
     if (!roc->genuine || !roc->impostors) {
@@ -84,7 +136,9 @@ int ff_roc_create(struct ff_roc **out, const float *score, const uint8_t *genuin
                         roc->genuine ? "impostor" : "genuine", (long long)count);
         goto done;
     }
-    radix_sort(&roc->sorted, &spare, count);
+    if (radix_sort(&roc->sorted, &spare, count, parts))
+        rc = ff_err_set(err, FF_ENOMEM, "no memory to sort %lld scores",
+                        (long long)count);
 done:
     free(spare);
     if (rc) {
@@ -162,11 +216,13 @@ struct curve_point {
 };
 
 /* Takes a kept point where it is as near as the best so far: later points have the
- * larger FPR or, at the same FPR, the larger TPR. */
-static void offer(struct ff_roc_point *point, int n, const struct ff_roc *roc,
+ * larger FPR or, at the same FPR, the larger TPR. False once no later point can be as
+ * near to any target: this one is above all of them and nearest to none. */
+static bool offer(struct ff_roc_point *point, int n, const struct ff_roc *roc,
                   const struct curve_point *p)
 {
     double fpr = (double)p->false_accepts / (double)roc->impostors;
+    bool going_on = fpr <= point[n - 1].far;
     for (int k = 0; k < n; k++) {
         if (fabs(fpr - point[k].far) > fabs(point[k].actual_far - point[k].far))
             continue;
@@ -174,7 +230,9 @@ static void offer(struct ff_roc_point *point, int n, const struct ff_roc *roc,
         point[k].threshold = p->threshold;
         point[k].actual_far = fpr;
         point[k].false_accepts = p->false_accepts;
+        going_on = true;
     }
+    return going_on;
 }
 
 static bool on_line(const struct curve_point *a, const struct curve_point *b,
@@ -204,8 +262,9 @@ void ff_roc_compat(struct ff_roc_point *point, const struct ff_roc *roc,
         }
         /* `last` is the first point of the curve, or it has neighbours on both sides.
          */
-        if (points == 1 || (points > 1 && !on_line(&before, &last, &now)))
-            offer(point, n, roc, &last);
+        if ((points == 1 || (points > 1 && !on_line(&before, &last, &now))) &&
+            !offer(point, n, roc, &last))
+            return;
     }
     offer(point, n, roc, &now);
 }

@@ -46,7 +46,7 @@ float ff_roc_score(uint64_t entry);
 /* score (count) f32 and genuine (count) u8 are not kept. At most 2^31 - 1 pairs.
  * FF_EDATA: no genuine pair, no impostor pair, or a score that is NaN or infinite. */
 int ff_roc_create(struct ff_roc **out, const float *score, const uint8_t *genuine,
-                  int64_t count, struct ff_err *err);
+                  int64_t count, int threads, struct ff_err *err);
 void ff_roc_destroy(struct ff_roc *roc);
 
 /* k of the definition above for `impostors` pairs (or their weight). */

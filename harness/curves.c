@@ -7,16 +7,14 @@
  * its first swing is far larger than what decides. */
 #include "curves.h"
 
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "atomic_file.h"
+#include "figure.h"
 #include "figure_text.h"
 #include "sheet.h"
 
@@ -388,39 +386,26 @@ static void draw_figure(cairo_t *cr, const struct curve *curve, const char *titl
     }
 }
 
+struct figure {
+    const struct curve *curve;
+    const char *title;
+    double lambda;
+};
+
+static void paint(cairo_t *cr, const void *what)
+{
+    const struct figure *figure = what;
+    draw_figure(cr, figure->curve, figure->title, figure->lambda);
+}
+
 static int draw_file(const char *path, bool png, const struct curve *curve,
                      const char *title, double lambda, struct ff_err *err)
 {
-    char temporary[FF_PATH_MAX];
+    struct figure figure = {curve, title, lambda};
     if (!path)
         return 0;
-    int rc = ff_path(temporary, err, "%s.tmp.%ld", path, (long)getpid());
-    if (rc)
-        return rc;
-    double width = LEFT + WIDTH + RIGHT, height = figure_height();
-    cairo_surface_t *surface =
-        png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(SCALE * width),
-                                         (int)ceil(SCALE * height))
-            : cairo_svg_surface_create(temporary, width, height);
-    cairo_t *cr = cairo_create(surface);
-    if (png)
-        cairo_scale(cr, SCALE, SCALE);
-    draw_figure(cr, curve, title, lambda);
-    cairo_status_t status = cairo_status(cr);
-    cairo_destroy(cr);
-    if (status == CAIRO_STATUS_SUCCESS && png)
-        status = cairo_surface_write_to_png(surface, temporary);
-    cairo_surface_finish(surface);
-    if (status == CAIRO_STATUS_SUCCESS)
-        status = cairo_surface_status(surface);
-    cairo_surface_destroy(surface);
-    rc = status == CAIRO_STATUS_SUCCESS
-             ? ff_atomic_rename(temporary, path, err)
-             : ff_err_set(err, FF_EFAIL, "%s: cannot draw: %s", path,
-                          cairo_status_to_string(status));
-    if (rc)
-        unlink(temporary);
-    return rc;
+    return ff_figure_write(path, png, LEFT + WIDTH + RIGHT, figure_height(), SCALE,
+                           paint, &figure, err);
 }
 
 int ff_curves_draw(const char *png_path, const char *svg_path, const char *csv_path,

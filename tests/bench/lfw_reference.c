@@ -30,7 +30,7 @@ static int convert(const char *root, const char *raw_path, const char *out_path,
     char *raw = NULL;
     size_t bytes;
     int64_t done;
-    int rc = ff_ijb_meta_load(&meta, root, "ijbc", err);
+    int rc = ff_ijb_meta_load(&meta, root, "ijbc", true, 1, err);
     if (!rc)
         rc = ff_read_file(&raw, &bytes, raw_path, err);
     if (rc)
@@ -123,7 +123,7 @@ static int compare_crops(const char *root, const char *reference_path,
     uint8_t *crop = malloc(CROP_BYTES);
     int rc = crop ? 0 : ff_err_set(err, FF_ENOMEM, "no memory for a crop");
     if (!rc)
-        rc = ff_ijb_meta_load(&meta, root, "ijbc", err);
+        rc = ff_ijb_meta_load(&meta, root, "ijbc", true, 1, err);
     if (!rc)
         rc = ff_read_file(&reference, &bytes, reference_path, err);
     if (!rc)

@@ -91,7 +91,7 @@ static void run(double *tar, int threads)
     struct ff_roc *roc;
     int32_t people;
     struct ff_err err = FF_ERR_INIT;
-    cr_assert(eq(int, ff_roc_create(&roc, score, genuine, P, &err), 0));
+    cr_assert(eq(int, ff_roc_create(&roc, score, genuine, P, 1, &err), 0));
     int rc = ff_bootstrap_run(tar, &people, REPLICATES, roc, &meta, far_list, FARS,
                               threads, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);

@@ -95,11 +95,11 @@ static void teardown(void)
 
 TestSuite(embed, .init = setup, .fini = teardown);
 
-static int embed(float *features, int batch, bool flip, bool allow_missing,
-                 int64_t *missing, struct ff_err *err)
+static int embed_with(float *features, int batch, int threads, bool flip,
+                      bool allow_missing, int64_t *missing, struct ff_err *err)
 {
     struct ff_embedder *embedder;
-    struct ff_embed_options options = {folder, batch, 2, flip, allow_missing};
+    struct ff_embed_options options = {folder, batch, threads, flip, allow_missing};
     int rc = ff_embedder_create(&embedder, model_path, batch, FF_BACKEND_REF, 1, err);
     cr_assert(eq(int, rc, 0), "%s", err->text);
     cr_assert(eq(int, ff_embedder_image_size(embedder), SIDE));
@@ -107,6 +107,25 @@ static int embed(float *features, int batch, bool flip, bool allow_missing,
     rc = ff_embed_images(features, NULL, missing, embedder, 0, &meta, &options, err);
     ff_embedder_destroy(embedder);
     return rc;
+}
+
+static int embed(float *features, int batch, bool flip, bool allow_missing,
+                 int64_t *missing, struct ff_err *err)
+{
+    return embed_with(features, batch, 2, flip, allow_missing, missing, err);
+}
+
+/* Cosine of the summed halves, as the protocol scores two pictures. */
+static double cosine(const float *a, const float *b)
+{
+    double dot = 0, aa = 0, bb = 0;
+    for (int d = 0; d < D; d++) {
+        double x = (double)a[d] + (double)a[D + d], y = (double)b[d] + (double)b[D + d];
+        dot += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    return dot / sqrt(aa * bb);
 }
 
 Test(embed, batch_size_does_not_matter)
@@ -121,6 +140,10 @@ Test(embed, batch_size_does_not_matter)
         for (int i = 0; i < N * 2 * D; i++)
             cr_assert(epsilon_eq(flt, other[i / (2 * D)][i % (2 * D)],
                                  one[i / (2 * D)][i % (2 * D)], 1e-5f));
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < i; j++)
+                cr_assert(epsilon_eq(dbl, cosine(other[i], other[j]),
+                                     cosine(one[i], one[j]), 1e-5));
     }
     /* Pictures and mirror images differ, so the above compares something. */
     cr_assert(ne(int, memcmp(one[0], one[1], sizeof one[0]), 0));
@@ -196,6 +219,69 @@ Test(embed, missing_and_corrupt_pictures_are_named_or_left_zero)
     cr_assert(
         eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
     cr_assert(ne(ptr, strstr(err.text, "loose_crop/4.jpg: "), NULL), "%s", err.text);
+}
+
+Test(embed, threads_change_neither_rows_nor_counts_nor_the_error)
+{
+    float one[N][2 * D], other[N][2 * D];
+    char path[FF_PATH_MAX];
+    int64_t missing;
+    struct ff_err first = FF_ERR_INIT, err = FF_ERR_INIT;
+    ff_path(path, NULL, "%s/loose_crop/2.jpg", folder);
+    unlink(path);
+    ff_path(path, NULL, "%s/loose_crop/3.jpg", folder);
+    unlink(path);
+    for (int batch = 1; batch <= 3; batch++) {
+        embed_with(&one[0][0], batch, 1, true, true, &missing, &err);
+        cr_assert(eq(i64, missing, 2));
+        embed_with(&other[0][0], batch, 1, true, false, &missing, &first);
+        for (int threads = 2; threads <= 7; threads += 5) {
+            memset(other, 1, sizeof other);
+            int rc =
+                embed_with(&other[0][0], batch, threads, true, true, &missing, &err);
+            cr_assert(eq(int, rc, 0), "%s", err.text);
+            cr_assert(eq(i64, missing, 2));
+            cr_assert(eq(int, memcmp(one, other, sizeof one), 0));
+            rc = embed_with(&other[0][0], batch, threads, true, false, &missing, &err);
+            cr_assert(eq(int, rc, FF_EDATA));
+            cr_assert(eq(str, err.text, first.text));
+        }
+    }
+}
+
+Test(embed, bad_pictures_and_landmarks_are_named_with_their_line)
+{
+    float features[N][2 * D];
+    int64_t missing;
+    char path[FF_PATH_MAX];
+    struct ff_err err = FF_ERR_INIT;
+    meta.points_path = (char *)"m/points.txt";
+    for (int p = 0; p < 5; p++)
+        face[2].point[p][0] = face[2].point[p][1] = 0;
+    cr_assert(
+        eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
+    cr_assert(eq(int, strncmp(err.text, "m/points.txt:3: ", 16), 0), "%s", err.text);
+    cr_assert(
+        ne(ptr,
+           strstr(err.text, "loose_crop/2.jpg: landmarks allow no alignment (first "
+                            "point 0 0)"),
+           NULL),
+        "%s", err.text);
+    cr_assert(eq(int, embed(&features[0][0], 2, true, true, &missing, &err), 0));
+    cr_assert(eq(i64, missing, 1));
+    ff_path(path, NULL, "%s/loose_crop/0.jpg", folder);
+    FILE *f = fopen(path, "w"); /* no picture at all */
+    fputs("not a picture", f);
+    fclose(f);
+    cr_assert(
+        eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
+    cr_assert(eq(int, strncmp(err.text, "m/points.txt:1: ", 16), 0), "%s", err.text);
+    cr_assert(ne(ptr, strstr(err.text, "loose_crop/0.jpg: "), NULL), "%s", err.text);
+    unlink(path);
+    cr_assert(
+        eq(int, embed(&features[0][0], 2, true, false, &missing, &err), FF_EDATA));
+    cr_assert(eq(int, strncmp(err.text, "m/points.txt:1: ", 16), 0), "%s", err.text);
+    cr_assert(ne(ptr, strstr(err.text, "No such file"), NULL), "%s", err.text);
 }
 
 Test(embed, a_cut_run_goes_on_to_the_same_file)

@@ -38,8 +38,8 @@ static struct ff_roc *make(void)
 {
     struct ff_roc *roc;
     struct ff_err err = FF_ERR_INIT;
-    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, s.count, &err), 0), "%s",
-              err.text);
+    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, s.count, 3, &err), 0),
+              "%s", err.text);
     return roc;
 }
 
@@ -231,15 +231,16 @@ Test(roc, refuses_one_sided_sets_and_bad_scores)
     struct ff_err err = FF_ERR_INIT;
     draw(20, 0.5, 0, 4);
     memset(s.genuine, 1, 20);
-    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, &err), FF_EDATA));
+    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, 2, &err), FF_EDATA));
     cr_assert(eq(str, err.text, "no impostor pair among 20"));
     memset(s.genuine, 0, 20);
-    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, &err), FF_EDATA));
+    cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, 2, &err), FF_EDATA));
     cr_assert(eq(str, err.text, "no genuine pair among 20"));
     s.genuine[3] = 1;
     for (int k = 0; k < 3; k++) {
         s.score[11] = bad[k];
-        cr_assert(eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, &err), FF_EDATA));
+        cr_assert(
+            eq(int, ff_roc_create(&roc, s.score, s.genuine, 20, 2, &err), FF_EDATA));
         cr_assert(eq(int, strncmp(err.text, "pair 12: score is ", 18), 0), "%s",
                   err.text);
     }

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Options that several verbs of ff-eval share; see eval_options.h. */
+#include "eval_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "params.h"
+#include "yaml_doc.h"
+
+int ff_parse_backend(int *backend, const char *word, struct ff_err *err)
+{
+    static const char *const names[] = {"auto", "cuda", "onednn", "ref"};
+    for (*backend = 0; *backend < 4; ++*backend)
+        if (!strcmp(word, names[*backend]))
+            return 0;
+    return ff_err_set(err, FF_EUSAGE,
+                      "--backend: \"%s\" is none of auto, cuda, onednn, ref", word);
+}
+
+static int compare_rates(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int ff_parse_rates(double *rate, int *count, const char *text, const char *option,
+                   struct ff_err *err)
+{
+    const char *p = text;
+    *count = 0;
+    for (;;) {
+        char item[64];
+        size_t length = strcspn(p, ",");
+        snprintf(item, sizeof item, "%.*s", (int)length, p);
+        double value;
+        if (length >= sizeof item || ff_parse_f64(&value, item) ||
+            !(value > 0 && value <= 1))
+            return ff_err_set(err, FF_EUSAGE,
+                              "%s: \"%s\" is not a rate above 0 and at most 1", option,
+                              item);
+        if (*count == FF_EVAL_MAX_FAR)
+            return ff_err_set(err, FF_EUSAGE, "%s: more than %d rates", option,
+                              FF_EVAL_MAX_FAR);
+        rate[(*count)++] = value;
+        if (!p[length])
+            break;
+        p += length + 1;
+    }
+    qsort(rate, (size_t)*count, sizeof *rate, compare_rates);
+    for (int k = 1; k < *count; k++) {
+        if (rate[k] == rate[k - 1])
+            return ff_err_set(err, FF_EUSAGE, "%s: %g is given twice", option, rate[k]);
+    }
+    return 0;
+}
+
+int ff_source_check(struct ff_source_options *o, struct ff_err *err)
+{
+    if (!o->root)
+        return ff_err_set(err, FF_EUSAGE, "--root DIR is needed");
+    if (!o->model == !o->features)
+        return ff_err_set(err, FF_EUSAGE, "one of --model and --features is needed");
+    if (strcmp(o->protocol, "ijbc") && strcmp(o->protocol, "ijbb"))
+        return ff_err_set(err, FF_EUSAGE, "--protocol: \"%s\" is neither ijbc nor ijbb",
+                          o->protocol);
+    if (o->features && o->save_features)
+        return ff_err_set(err, FF_EUSAGE, "--save-features needs --model");
+    if (!o->threads)
+        o->threads = ff_cpu_count();
+    return ff_parse_backend(&o->backend, o->backend_name, err);
+}

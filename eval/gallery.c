@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* Readers of the 1:N lists; see gallery.h. They are small: one thread reads them. */
+#include "gallery.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "line_file.h"
+
+#define MAX_ID_DIGITS 18 /* always fits 64 bits */
+#define SHOWN 60         /* bytes of a line in messages */
+
+/* Digits at *p, moved behind them; false if there are none or too many. */
+static bool scan_number(int64_t *out, const char **p)
+{
+    const char *start = *p;
+    int64_t value = 0;
+    for (; **p >= '0' && **p <= '9' && *p - start < MAX_ID_DIGITS; ++*p)
+        value = 10 * value + (**p - '0');
+    *out = value;
+    return *p > start;
+}
+
+static int find_template(const struct ff_ijb_meta *meta, int64_t id)
+{
+    int32_t low = 0, high = meta->template_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (meta->template_id[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < meta->template_count && meta->template_id[low] == id ? low : -1;
+}
+
+/* Fills subject (T), -1 = not in the list, from one line. */
+static int read_line(int64_t *subject, const char *line, const char *end,
+                     const char *path, int64_t number, const struct ff_ijb_meta *meta,
+                     struct ff_err *err)
+{
+    int64_t id, person;
+    const char *p = line;
+    bool good = scan_number(&id, &p) && *p == ',';
+    if (good) {
+        p++;
+        good = scan_number(&person, &p) && (*p == ',' || *p == '\n' || *p == '\r');
+    }
+    if (!good) {
+        int shown = end - line > SHOWN ? SHOWN : (int)(end - line);
+        return ff_err_set(err, FF_EDATA, "%s:%lld: expected 'template,subject': '%.*s'",
+                          path, (long long)number, shown, line);
+    }
+    int32_t t = find_template(meta, id);
+    if (t < 0)
+        return ff_err_set(err, FF_EDATA,
+                          "%s:%lld: template %lld has no image in the set", path,
+                          (long long)number, (long long)id);
+    if (subject[t] >= 0 && subject[t] != person)
+        return ff_err_set(err, FF_EDATA,
+                          "%s:%lld: template %lld is of subject %lld, before it was of "
+                          "subject %lld",
+                          path, (long long)number, (long long)id, (long long)person,
+                          (long long)subject[t]);
+    subject[t] = person;
+    return 0;
+}
+
+static int keep(struct ff_gallery_list *list, const int64_t *subject,
+                const struct ff_ijb_meta *meta, struct ff_err *err)
+{
+    int32_t count = 0;
+    for (int32_t t = 0; t < meta->template_count; t++)
+        count += subject[t] >= 0;
+    list->template_index = malloc(((size_t)count + 1) * sizeof *list->template_index);
+    list->subject = malloc(((size_t)count + 1) * sizeof *list->subject);
+    if (!list->template_index || !list->subject)
+        return ff_err_set(err, FF_ENOMEM, "no memory for %d templates", count);
+    for (int32_t t = 0; t < meta->template_count; t++) {
+        if (subject[t] < 0)
+            continue;
+        list->template_index[list->count] = t;
+        list->subject[list->count++] = subject[t];
+    }
+    return 0;
+}
+
+static int read_list(struct ff_gallery_list *list, const char *root,
+                     const char *protocol, const char *what,
+                     const struct ff_ijb_meta *meta, struct ff_err *err)
+{
+    struct ff_line_file file = {.map = NULL};
+    int64_t *subject = malloc((size_t)meta->template_count * sizeof *subject);
+    if (!subject)
+        return ff_err_set(err, FF_ENOMEM, "no memory for the 1:N lists");
+    memset(subject, -1, (size_t)meta->template_count * sizeof *subject);
+    int rc = ff_path(file.path, err, "%s/meta/%s_1N_%s.csv", root, protocol, what);
+    if (!rc)
+        rc = ff_line_file_open(&file, 1, err);
+    if (!rc && file.lines < 2)
+        rc = ff_err_set(err, FF_EDATA, "%s: no line below the header", file.path);
+    for (int k = 0; k < file.chunk_count && !rc; k++) {
+        const struct ff_line_chunk *chunk = &file.chunk[k];
+        const char *p = chunk->begin;
+        for (int64_t i = chunk->first; p < chunk->end && !rc; i++) {
+            const char *end = rawmemchr(p, '\n');
+            if (i > 0) /* not the header */
+                rc = read_line(subject, p, end, file.path, i + 1, meta, err);
+            p = end + 1;
+        }
+    }
+    if (!rc)
+        rc = keep(list, subject, meta, err);
+    ff_line_file_close(&file);
+    free(subject);
+    return rc;
+}
+
+int ff_gallery_load(struct ff_gallery_lists *lists, const char *root,
+                    const char *protocol, const struct ff_ijb_meta *meta,
+                    struct ff_err *err)
+{
+    static const char *const names[2][FF_GALLERIES] = {{"gallery_G1", "gallery_G2"},
+                                                       {"gallery_S1", "gallery_S2"}};
+    bool ijbb = !strcmp(protocol, "ijbb");
+    *lists = (struct ff_gallery_lists){.probe = {0}};
+    int rc = 0;
+    for (int g = 0; g < FF_GALLERIES && !rc; g++)
+        rc = read_list(&lists->gallery[g], root, protocol, names[ijbb][g], meta, err);
+    return rc ? rc : read_list(&lists->probe, root, protocol, "probe_mixed", meta, err);
+}
+
+void ff_gallery_fini(struct ff_gallery_lists *lists)
+{
+    for (int g = 0; g < FF_GALLERIES; g++) {
+        free(lists->gallery[g].template_index);
+        free(lists->gallery[g].subject);
+    }
+    free(lists->probe.template_index);
+    free(lists->probe.subject);
+}
