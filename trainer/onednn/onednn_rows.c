@@ -2,9 +2,9 @@
 /* Element-wise and reducing kernels over rows of channel-last data.
  *
  * The Makefile compiles this file once for each instruction set with
- * -DFF_ROWS=onednn_rows_<set>. Sixteen channels are one vector value, which the
- * compiler maps to one AVX-512, two AVX or four SSE registers; the arithmetic is the
- * same on each. Reductions sum chunks of 64 rows in float around the chunk's first row
+ * -DFF_ROWS=onednn_rows_<set>. A vector value is one register of the set: compilers keep
+ * wider ones in memory. Each channel's arithmetic is the same on every set; what is
+ * summed across channels keeps sixteen partial sums. Reductions sum chunks of 64 rows in float around the chunk's first row
  * (so that a large mean costs no digits) and chunks in double. */
 #include <math.h>
 #include <string.h>
@@ -16,7 +16,14 @@
 #endif
 #define FF_ISA_NAME FF_STRINGIFY(FF_ROWS)
 
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define WIDE 16 /* partial sums of a flat array */
 #define CHUNK_ROWS 64
 
 /* Clang's vector_size types must not be passed by value across differing targets; all
@@ -220,10 +227,18 @@ static void bwd_apply(float *dx, const float *dout, const float *x, const float 
 
 /* Out of x[c - c % 2], x[c - c % 2 + 1]: the even ones doubled, the odd ones doubled.
  */
+#if LANES == 16
 #define DOUBLE_EVEN(v)                                                                 \
     __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)
 #define DOUBLE_ODD(v)                                                                  \
     __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15)
+#elif LANES == 8
+#define DOUBLE_EVEN(v) __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6)
+#define DOUBLE_ODD(v) __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7)
+#else
+#define DOUBLE_EVEN(v) __builtin_shufflevector(v, v, 0, 0, 2, 2)
+#define DOUBLE_ODD(v) __builtin_shufflevector(v, v, 1, 1, 3, 3)
+#endif
 
 static void group_sum(float *y, const float *const *x, const float *const *w, int taps,
                       int share, int C)
@@ -294,16 +309,17 @@ static double sum_squares(bool *finite, const float *x, int64_t n)
 {
     double total = 0;
     int64_t i = 0;
-    while (i + LANES <= n) {
-        int64_t end = i + LANES * CHUNK_ROWS < n ? i + LANES * CHUNK_ROWS : n;
-        vec s = {0};
-        for (; i + LANES <= end; i += LANES) {
-            vec v;
-            load(&v, x + i);
-            s += v * v;
-        }
-        for (int k = 0; k < LANES; k++)
-            total += (double)s[k];
+    while (i + WIDE <= n) {
+        int64_t end = i + WIDE * CHUNK_ROWS < n ? i + WIDE * CHUNK_ROWS : n;
+        vec s[WIDE / LANES] = {{0}};
+        for (; i + WIDE <= end; i += WIDE)
+            for (int j = 0; j < WIDE / LANES; j++) {
+                vec v;
+                load(&v, x + i + j * LANES);
+                s[j] += v * v;
+            }
+        for (int k = 0; k < WIDE; k++)
+            total += (double)s[k / LANES][k % LANES];
     }
     for (; i < n; i++)
         total += (double)x[i] * x[i];
