@@ -127,6 +127,12 @@ static int fake_start(void *context, pid_t *pid, const char *const *argv,
     for (int i = 1; argv[i] && argv[i + 1]; i++)
         if (!strcmp(argv[i], "--bin"))
             ff_paths_add(fake->bins, argv[i + 1], NULL);
+    /* ff-eval makes the file at once and fills it. */
+    FILE *features = *after(argv, "--save-features")
+                         ? fopen(after(argv, "--save-features"), "we")
+                         : NULL;
+    if (features)
+        fclose(features);
     FILE *log = fopen(log_path, "ae");
     if (log) {
         fprintf(log, "playing %s\nlast words\n", argv[0]);

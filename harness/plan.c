@@ -419,7 +419,7 @@ int ff_plan_warnings(const struct ff_plan *plan, FILE *f)
 void ff_plan_needs(struct ff_plan_needs *needs, const struct ff_plan *plan)
 {
     const struct ff_grid *grid = plan->grid;
-    int64_t checkpoint_most = 0;
+    int64_t checkpoint_most = 0, features_most = 0;
     memset(needs, 0, sizeof *needs);
     for (int i = 0; i < plan->order_count; i++) {
         int index = plan->order[i];
@@ -431,17 +431,21 @@ void ff_plan_needs(struct ff_plan_needs *needs, const struct ff_plan *plan)
             bytes += ff_estimate_model_bytes(p);
         if (grid->keep_checkpoint)
             bytes += checkpoint;
+        int64_t features = 0;
         for (int e = 0; e < grid->eval_count; e++) {
             /* Pairs are scored block by block: no feature is kept. */
             bool pairs = grid->evals[e].bin_count > 0;
             int64_t images = pairs ? 0 : plan->evals[e].images;
-            if (grid->keep_features)
-                bytes += images * 2 * 4 * p->embedding;
+            features += images * 2 * 4 * p->embedding;
             int64_t eval =
                 ff_estimate_eval_bytes(p, images, pairs ? 0 : plan->evals[e].pairs);
             if (eval > needs->eval_bytes)
                 needs->eval_bytes = eval;
         }
+        if (grid->keep_features)
+            bytes += features;
+        else if (features > features_most)
+            features_most = features;
         int64_t training = ff_estimate_training_bytes(p, classes);
         if (training > needs->training_bytes)
             needs->training_bytes = training;
@@ -451,7 +455,10 @@ void ff_plan_needs(struct ff_plan_needs *needs, const struct ff_plan *plan)
             needs->cell_bytes = bytes;
         needs->total_bytes += bytes;
     }
-    needs->total_bytes += 2 * checkpoint_most; /* the old one stays till the rename */
+    /* On top, one cell at a time: the old checkpoint stays till the new one's rename;
+     * features go when all entries are scored. */
+    int64_t passing = 2 * checkpoint_most;
+    needs->total_bytes += passing > features_most ? passing : features_most;
 }
 
 int64_t ff_plan_disk_free(const char *path)

@@ -60,6 +60,12 @@ static int publish(struct ff_sweep *sweep, struct ff_err *err)
     return sweep->options->publish(sweep->options->publish_context, &sweep->view, err);
 }
 
+static int features_path(char out[FF_PATH_MAX], const char *dir,
+                         const struct ff_grid_eval *entry, struct ff_err *err)
+{
+    return ff_path(out, err, "%s/features-%s.h5", dir, entry->name);
+}
+
 /* Removes what `keep:` does not name once the cell no longer needs it. */
 static int tidy(struct ff_sweep *sweep, int index, struct ff_err *err)
 {
@@ -75,6 +81,10 @@ static int tidy(struct ff_sweep *sweep, int index, struct ff_err *err)
     if (!rc && !grid->keep_model && result->status == FF_CELL_DONE &&
         !(rc = ff_path(path, err, "%s/model.h5", dir)))
         unlink(path);
+    for (int e = 0; !rc && e < grid->eval_count; e++)
+        if (!grid->keep_features && result->status == FF_CELL_DONE &&
+            !(rc = features_path(path, dir, &grid->evals[e], err)))
+            unlink(path);
     return rc;
 }
 
@@ -200,7 +210,7 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
     if (!rc)
         rc = ff_path(out, err, "%s/eval-%s.yaml", dir, eval->name);
     if (!rc)
-        rc = ff_path(features, err, "%s/features-%s.h5", dir, eval->name);
+        rc = features_path(features, dir, eval, err);
     if (!rc)
         rc = ff_sweep_wait_holder(sweep, dir, key_of(sweep, index), err);
     if (rc)
@@ -223,7 +233,7 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
                        out);
     ff_child_argv_add(&argv, "--key");
     ff_child_argv_add(&argv, sweep->plan->eval_keys[index][entry]);
-    if (grid->keep_features && !eval->bin_count) {
+    if (!eval->bin_count) { /* a scoring that was cut off goes on from them */
         ff_child_argv_add(&argv, "--save-features");
         ff_child_argv_add(&argv, features);
     }

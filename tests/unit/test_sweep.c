@@ -439,6 +439,43 @@ Test(sweep, pairs_keep_no_features)
     cr_assert(strstr(trial.fake.last_argv, "--save-features") == NULL);
 }
 
+Test(sweep, features_stay_where_keep_names_them)
+{
+    char path[256];
+    struct trial trial = new_trial(NULL, 0);
+    trial.options.max_cells = 1;
+    char eval[256];
+    snprintf(eval, sizeof eval,
+             "eval:\n  - {protocol: ijbc, root: %s/ijb}\nmetric: tar@1e-1\n"
+             "keep: [model, features]\n",
+             fixture_dir);
+    fixture_eval = eval;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 1), "%s", trial.err.text);
+    cell_path(path, 0, "features-ijbc.h5");
+    cr_assert(eq(int, access(path, F_OK), 0));
+}
+
+/* A scoring always writes features, so that a kill loses little; they stay if named. */
+Test(sweep, features_go_when_a_cell_is_scored)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_SIGNAL, 11, 0}};
+    char path[256];
+    struct trial trial = new_trial(steps, 2);
+    trial.options.max_cells = 1;
+    run_trial(&trial);
+    cr_assert(strstr(trial.fake.last_argv, "--save-features") != NULL);
+    cell_path(path, 0, "features-ijbc.h5");
+    cr_assert(eq(int, access(path, F_OK), 0), "of a scoring that failed");
+    trial = new_trial(NULL, 0);
+    trial.options.max_cells = 1;
+    trial.options.retry_failed = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 1), "%s", trial.err.text);
+    cr_assert(ne(int, access(path, F_OK), 0));
+}
+
 Test(sweep, rescoring_never_trains)
 {
     const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SUCCEED, 0, 0}};
