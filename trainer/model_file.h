@@ -32,7 +32,7 @@ int ff_model_read_config(struct ff_model_config *config, const char *path,
 /* Whether the file is HDF5, by its first bytes; safetensors otherwise. */
 bool ff_model_is_h5(const char *path);
 /* Every tensor of such a file into `model`; a missing one or another shape is FF_EDATA
- * with name and shapes. Weights are packed. */
+ * with name and sizes. Weights are packed. */
 int ff_model_load(struct ff_model *model, const char *path, struct ff_err *err);
 
 /* Parts shared with the checkpoint: tensors of one block under `group` ("" = root), the
