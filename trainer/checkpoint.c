@@ -75,6 +75,58 @@ static int read_schedules(struct ff_train *run, hid_t file, struct ff_err *err)
     return rc;
 }
 
+/* The loss scale, and what the backend chose while running. */
+static int write_backend(hid_t file, const struct ff_train *run, struct ff_err *err)
+{
+    struct ff_loss_scale scale = run->ops->loss_scale(run->ctx);
+    char *choices = NULL;
+    int rc = ff_h5_set_text(file, "backend", run->ops->describe(run->ctx), err);
+    if (!rc)
+        rc = ff_h5_set_f64(file, "loss_scale", scale.value, err);
+    if (!rc)
+        rc = ff_h5_set_i64(file, "loss_scale_good_steps", scale.good_steps, err);
+    if (!rc && run->ops->choices)
+        rc = run->ops->choices(run->ctx, &choices, err);
+    if (!rc && choices)
+        rc = ff_h5_set_text(file, "choices", choices, err);
+    free(choices);
+    return rc;
+}
+
+int ff_checkpoint_read_choices(struct ff_train *run, const char *path,
+                               struct ff_err *err)
+{
+    char *choices = NULL;
+    hid_t file;
+    if (!run->ops->set_choices)
+        return 0;
+    int rc = ff_h5_open(&file, path, false, err);
+    if (rc)
+        return rc;
+    if (H5Aexists(file, "choices") > 0)
+        rc = ff_h5_get_text(&choices, file, "choices", err);
+    if (!rc && choices)
+        rc = run->ops->set_choices(run->ctx, choices, err);
+    free(choices);
+    H5Fclose(file);
+    return rc;
+}
+
+/* A run begun without a loss scale starts its own. */
+static int read_loss_scale(struct ff_train *run, hid_t file, struct ff_err *err)
+{
+    struct ff_loss_scale scale = run->ops->loss_scale(run->ctx);
+    bool scales = scale.value != 1;
+    if (!scales || H5Aexists(file, "loss_scale") <= 0)
+        return 0;
+    int rc = ff_h5_get_f64(&scale.value, file, "loss_scale", err);
+    if (!rc)
+        rc = ff_h5_get_i64(&scale.good_steps, file, "loss_scale_good_steps", err);
+    if (!rc && scale.value > 1)
+        run->ops->set_loss_scale(run->ctx, &scale);
+    return rc;
+}
+
 static int write_state(hid_t file, const struct ff_train *run, struct ff_err *err)
 {
     int rc = ff_h5_set_f64(file, "seconds", ff_train_seconds(run), err);
@@ -87,7 +139,7 @@ static int write_state(hid_t file, const struct ff_train *run, struct ff_err *er
     if (!rc)
         rc = ff_h5_set_i64(file, "bit_equal", run->bit_equal, err);
     if (!rc)
-        rc = ff_h5_set_text(file, "backend", run->ops->describe(run->ctx), err);
+        rc = write_backend(file, run, err);
     if (!rc)
         rc = ff_h5_set_text(file, "program", FF_VERSION, err);
     if (!rc)
@@ -191,8 +243,12 @@ int ff_checkpoint_read(struct ff_train *run, const char *path, struct ff_err *er
         rc = read_matrix(run, file, "momentum/head.weight", &run->head_velocity, err);
     if (!rc)
         rc = read_schedules(run, file, err);
-    H5Fclose(file);
     if (!rc)
+        rc = read_loss_scale(run, file, err);
+    H5Fclose(file);
+    if (!rc) {
         ff_model_pack(m);
+        run->ops->head_pack(run->ctx, run->head, &run->head_weight);
+    }
     return rc ? rc : run->ops->sync(run->ctx, err);
 }

@@ -71,6 +71,9 @@ int ff_embedder_borrow(struct ff_embedder **out, struct ff_model *model,
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
                        int backend, int threads, struct ff_err *err)
 {
+    /* fp32 everywhere: a score must not depend on the batch size or the device. */
+    const struct ff_ops_options options = {
+        .backend = backend, .threads = threads, .precision = FF_PRECISION_FP32};
     struct ff_model_config config;
     struct ff_embedder *e = NULL;
     *out = NULL;
@@ -78,7 +81,7 @@ int ff_embedder_create(struct ff_embedder **out, const char *model_path, int bat
     if (!rc)
         rc = new_embedder(&e, &config, batch, err);
     if (!rc)
-        rc = ff_ops_open(&e->ops, &e->ctx, NULL, backend, threads, err);
+        rc = ff_ops_open(&e->ops, &e->ctx, NULL, &options, err);
     if (!rc)
         rc = ff_model_create(&e->model, e->ops, e->ctx, &config, batch, false, err);
     if (!rc)

@@ -13,9 +13,10 @@ static int export_onnx(const char *path, const char *model_path, struct ff_err *
     const struct ff_ops *ops;
     struct ff_ops_ctx *ctx;
     struct ff_model *model;
+    const struct ff_ops_options plain = {.backend = FF_BACKEND_REF, .threads = 1};
     int rc = ff_model_read_config(&config, model_path, err);
     if (!rc) /* nothing is computed: the plain backend only holds the weights */
-        rc = ff_ops_open(&ops, &ctx, NULL, FF_BACKEND_REF, 1, err);
+        rc = ff_ops_open(&ops, &ctx, NULL, &plain, err);
     if (rc)
         return rc;
     rc = ff_model_create(&model, ops, ctx, &config, 1, false, err);

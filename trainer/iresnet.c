@@ -139,7 +139,8 @@ static void walk(struct builder *b)
         }
     rows = (int64_t)N * side * side;
     ff_build_bn(b, &net->last_bn, "bn2", in, rows);
-    ff_build_activation(b, &m->net->features, SLOT_A, rows * ff_build_padded(b, in));
+    ff_build_activation(b, &m->net->features, SLOT_FEATURES,
+                        rows * ff_build_padded(b, in));
     /* torch.nn.Linear's own start: uniform in +-1/sqrt(fan_in); insightface fixes the
      * weight of the last BN at 1. */
     const struct ff_build_embedding e = {
@@ -212,7 +213,7 @@ static void backward(struct ff_model *m)
     struct iresnet *net = m->net->iresnet;
     struct ff_tensor *dout = &m->net->dout;
     const struct ff_tensor *last = &net->blocks[net->block_count - 1].out;
-    ff_pass_bn_backward(m, dout, dout, last, &net->last_bn, NULL, NULL);
+    ff_pass_bn_backward(m, dout, &m->net->dfeatures, last, &net->last_bn, NULL, NULL);
     for (int i = net->block_count - 1; i >= 0; i--)
         block_backward(m, &net->blocks[i]);
     ff_pass_bn_backward(m, &m->net->dz, dout, &net->stem_z, &net->stem_bn,

@@ -142,7 +142,7 @@ static void walk(struct builder *b)
         }
     }
     single(&w, "conv_sep", channels_of(b, LAST_CHANNELS), 1, 1, 0, 0, true);
-    single(&w, "features.layers.0", w.in, w.side, 1, 0, 1, false);
+    unit(&w, "features.layers.0", w.in, w.side, 1, 0, 1, false, SLOT_FEATURES);
     net->features = net->mbf->units[net->mbf->unit_count - 1].out;
     const struct ff_build_embedding e = {
         .linear = "features.layers.2",
@@ -178,10 +178,10 @@ static void backward(struct ff_model *m)
     struct mbf *net = m->net->mbf;
     struct ff_tensor *now = &m->net->dout, *other = &m->net->da, *dz = &m->net->dz;
     int residual = -1; /* unit whose gradient also gets what `other` holds */
-    for (int i = net->unit_count - 1; i >= 0; i--) {
+    for (int last = net->unit_count - 1, i = last; i >= 0; i--) {
         struct unit *u = &net->units[i];
-        ff_pass_bn_backward(m, dz, now, &u->z, &u->bn, u->has_prelu ? &u->prelu : NULL,
-                            NULL);
+        ff_pass_bn_backward(m, dz, i == last ? &m->net->dfeatures : now, &u->z, &u->bn,
+                            u->has_prelu ? &u->prelu : NULL, NULL);
         if (u->residual >= 0) {
             struct ff_tensor *kept = now;
             residual = u->residual;

@@ -83,6 +83,7 @@ static void own(struct builder *b, struct ff_tensor *t, int64_t count,
                 int element_bytes)
 {
     struct ff_net *net = b->m->net;
+    b->bytes += b->counting ? count * element_bytes : 0;
     if (b->counting || b->rc)
         return;
     if (net->owned_count == net->owned_capacity) {
@@ -96,19 +97,22 @@ static void own(struct builder *b, struct ff_tensor *t, int64_t count,
         net->owned_capacity = capacity;
     }
     b->rc = b->m->ops->alloc(b->m->ctx, t, count, element_bytes, b->err);
-    if (!b->rc) {
+    if (!b->rc)
         net->owned[net->owned_count++] = *t;
-        b->m->activation_bytes += count * element_bytes;
-    }
 }
 
 void ff_build_activation(struct builder *b, struct ff_tensor *t, int slot,
                          int64_t count)
 {
+    int bytes = b->m->ops->activation_bytes;
+    if (slot == SLOT_FEATURES) {
+        own(b, t, count, 4);
+        return;
+    }
     if (count > b->largest_activation)
         b->largest_activation = count;
     if (b->m->training)
-        own(b, t, count, 4);
+        own(b, t, count, bytes);
     else if (!b->counting)
         *t = ff_tensor_view(&b->m->net->pool[slot], 0, count);
 }
@@ -243,18 +247,21 @@ void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e)
 
 static void scratch(struct builder *b)
 {
-    struct ff_net *net = b->m->net;
-    if (b->m->training) {
-        own(b, &net->dout, b->largest_activation, 4);
-        own(b, &net->da, b->largest_activation, 4);
-        own(b, &net->dz, b->largest_activation, 4);
-        own(b, &net->dlinear, (int64_t)b->m->N * b->m->config.embedding, 4);
+    struct ff_model *m = b->m;
+    struct ff_net *net = m->net;
+    int64_t D = m->config.embedding, N = m->N, bytes = m->ops->activation_bytes;
+    if (m->training) {
+        own(b, &net->dout, b->largest_activation, (int)bytes);
+        own(b, &net->da, b->largest_activation, (int)bytes);
+        own(b, &net->dz, b->largest_activation, (int)bytes);
+        own(b, &net->dfeatures, N * net->F, 4);
+        own(b, &net->dlinear, N * D, 4);
         own(b, &net->stats, 2 * b->widest, 8);
         own(b, &net->stats2, 2 * b->widest, 8);
-        own(b, &net->fixed_dweight, b->m->config.embedding, 4);
+        own(b, &net->fixed_dweight, D, 4);
     } else {
         for (int i = 0; i < POOL_SLOTS; i++)
-            own(b, &net->pool[i], b->largest_activation, 4);
+            own(b, &net->pool[i], b->largest_activation, (int)bytes);
     }
 }
 
@@ -266,19 +273,24 @@ static void walk(struct builder *b)
     b->trained_count = b->buffer_count = 0;
     if (!b->counting)
         scratch(b);
-    own(b, &m->net->input, m->N * side * side * m->ops->input_channels, 4);
+    own(b, &m->net->input, m->N * side * side * m->ops->input_channels,
+        m->ops->activation_bytes);
     m->net->network->walk(b);
+    if (b->counting)
+        scratch(b);
 }
 
-int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
-                    struct ff_ops_ctx *ctx, const struct ff_model_config *config, int N,
-                    bool training, struct ff_err *err)
+/* A model whose sizes are known, with nothing allocated yet; NULL with *rc set. */
+static struct ff_model *counted(int *rc, struct builder *b, const struct ff_ops *ops,
+                                struct ff_ops_ctx *ctx,
+                                const struct ff_model_config *config, int N,
+                                bool training, struct ff_err *err)
 {
     struct ff_model *m = calloc(1, sizeof *m);
-    *out = NULL;
     if (!m || !(m->net = calloc(1, sizeof *m->net))) {
         free(m);
-        return ff_err_set(err, FF_ENOMEM, "out of memory");
+        *rc = ff_err_set(err, FF_ENOMEM, "out of memory");
+        return NULL;
     }
     m->ops = ops;
     m->ctx = ctx;
@@ -286,8 +298,35 @@ int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
     m->N = N;
     m->training = training;
     m->net->network = config->backbone == FF_BACKBONE_MBF ? &ff_mbf : &ff_iresnet;
-    struct builder b = {.m = m, .counting = true, .err = err};
-    walk(&b);
+    *b = (struct builder){.m = m, .counting = true, .err = err};
+    walk(b);
+    m->bytes = b->bytes + 4 * (b->trained_count * (training ? 3 : 1) + b->buffer_count);
+    *rc = b->rc;
+    return m;
+}
+
+int ff_model_bytes(int64_t *bytes, const struct ff_ops *ops,
+                   const struct ff_model_config *config, int N, bool training,
+                   struct ff_err *err)
+{
+    struct builder b;
+    int rc;
+    struct ff_model *m = counted(&rc, &b, ops, NULL, config, N, training, err);
+    *bytes = m ? m->bytes : 0;
+    ff_model_destroy(m);
+    return rc;
+}
+
+int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
+                    struct ff_ops_ctx *ctx, const struct ff_model_config *config, int N,
+                    bool training, struct ff_err *err)
+{
+    struct builder b;
+    int rc;
+    struct ff_model *m = counted(&rc, &b, ops, ctx, config, N, training, err);
+    *out = NULL;
+    if (!m)
+        return rc;
     m->named_count = b.next_named;
     m->named = calloc((size_t)m->named_count + 1, sizeof *m->named);
     if (!b.rc && !m->named)
@@ -321,10 +360,10 @@ void ff_model_destroy(struct ff_model *m)
     net->network->destroy(net);
     for (int i = 0; i < net->owned_count; i++)
         m->ops->free(m->ctx, &net->owned[i]);
-    m->ops->free(m->ctx, &m->velocity);
-    m->ops->free(m->ctx, &m->dweight);
-    m->ops->free(m->ctx, &m->buffer);
-    m->ops->free(m->ctx, &m->weight);
+    struct ff_tensor *blocks[] = {&m->velocity, &m->dweight, &m->buffer, &m->weight};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        if (blocks[i]->data)
+            m->ops->free(m->ctx, blocks[i]);
     free(net->owned);
     free(net->convs);
     free(net);
@@ -395,8 +434,6 @@ const struct ff_tensor *ff_model_forward(struct ff_model *m, const uint8_t *pixe
     ff_pass_bn_finalize(m, &net->embedding_bn, stats);
     ops->bn_apply(m->ctx, &net->embedding, &net->linear, &net->embedding_bn.bn, NULL,
                   NULL, NULL, NULL, m->N);
-    if (m->training)
-        m->batches_tracked++;
     return &net->embedding;
 }
 
@@ -405,9 +442,9 @@ void ff_model_backward(struct ff_model *m, const struct ff_tensor *dembedding)
     struct ff_net *net = m->net;
     ff_pass_bn_backward(m, &net->dlinear, dembedding, &net->linear, &net->embedding_bn,
                         NULL, NULL);
-    m->ops->linear_bwd(m->ctx, &net->dout, &net->dfc_weight, present(&net->dfc_bias),
-                       &net->dlinear, &net->features, &net->fc_weight, m->N, net->F,
-                       m->config.embedding);
+    m->ops->linear_bwd(m->ctx, &net->dfeatures, &net->dfc_weight,
+                       present(&net->dfc_bias), &net->dlinear, &net->features,
+                       &net->fc_weight, m->N, net->F, m->config.embedding);
     net->network->backward(m);
 }
 

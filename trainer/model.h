@@ -53,11 +53,16 @@ struct ff_model {
     struct ff_tensor buffer; /* running_mean, running_var, fixed weight */
     struct ff_named *named;
     int named_count;
-    int64_t batches_tracked; /* num_batches_tracked of every BN */
-    int64_t activation_bytes;
-    struct ff_net *net; /* layers and activations (model_priv.h) */
+    int64_t batches_tracked; /* num_batches_tracked of every BN; counted by the caller,
+                                since a replayed step runs no code of the model */
+    int64_t bytes;           /* of device memory: parameters, activations, gradients */
+    struct ff_net *net;      /* layers and activations (model_priv.h) */
 };
 
+/* Device memory that ff_model_create will take, without the backend's own plans. */
+int ff_model_bytes(int64_t *bytes, const struct ff_ops *ops,
+                   const struct ff_model_config *config, int N, bool training,
+                   struct ff_err *err);
 /* Plans a network for batches of N. Weights are zero until init or load. FF_ENOMEM. */
 int ff_model_create(struct ff_model **out, const struct ff_ops *ops,
                     struct ff_ops_ctx *ctx, const struct ff_model_config *config, int N,
@@ -84,7 +89,8 @@ int64_t ff_named_size(const struct ff_named *named); /* product of dims */
 void ff_model_pack(struct ff_model *model);
 
 /* pixels (N, H, W, 3) u8, flip (N) or NULL -> embedding (N, D) f32 on the device,
- * borrowed. A training model uses batch statistics and moves the running ones. */
+ * borrowed; pixels NULL: those of the step. A training model uses batch statistics and
+ * moves the running ones. */
 const struct ff_tensor *ff_model_forward(struct ff_model *model, const uint8_t *pixels,
                                          const uint8_t *flip);
 /* After a training forward: dembedding (N, D) -> dweight, whole. */

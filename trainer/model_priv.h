@@ -35,7 +35,7 @@ struct mbf;     /* mbf.c */
 struct ff_network {
     /* Names, plans and activations, in the order of the pass; called twice. */
     void (*walk)(struct builder *b);
-    /* net->input -> net->features (N, F), and back from net->dout. */
+    /* net->input -> net->features (N, F), and back from net->dfeatures. */
     void (*forward)(struct ff_model *m);
     void (*backward)(struct ff_model *m);
     /* Tells the layers up to the features; x, result: value numbers. */
@@ -44,7 +44,8 @@ struct ff_network {
 };
 extern const struct ff_network ff_iresnet, ff_mbf;
 
-enum { POOL_SLOTS = 5 }; /* what a block needs at once */
+enum { POOL_SLOTS = 5 };     /* what a block needs at once */
+enum { SLOT_FEATURES = -1 }; /* f32 memory of its own in both modes */
 
 struct ff_net {
     const struct ff_network *network;
@@ -53,16 +54,17 @@ struct ff_net {
     struct conv_layer **convs; /* all of them, for pack and destroy */
     int conv_count, conv_capacity;
     struct ff_tensor input;             /* (N, H, W, input_channels) */
-    struct ff_tensor features;          /* (N, F) view of the last activation */
+    struct ff_tensor features;          /* (N, F) f32: the last activation */
     int F;                              /* inputs of the linear layer, padded */
     struct ff_tensor linear, embedding; /* (N, D) */
     const struct ff_named *fc_named;
     struct ff_tensor fc_weight, fc_bias, dfc_weight, dfc_bias; /* bias: may be empty */
     struct bn_layer embedding_bn;
-    struct ff_tensor dout, da, dz, dlinear; /* gradients in flight */
-    struct ff_tensor stats, stats2;         /* (2, C) f64 */
-    struct ff_tensor fixed_dweight;         /* (D): gradient that nobody uses */
-    struct ff_tensor *owned;                /* what ff_model_destroy frees */
+    struct ff_tensor dfeatures, dlinear; /* (N, F), (N, D) f32 */
+    struct ff_tensor dout, da, dz;       /* gradients in flight, as activations */
+    struct ff_tensor stats, stats2;      /* (2, C) f64 */
+    struct ff_tensor fixed_dweight;      /* (D): gradient that nobody uses */
+    struct ff_tensor *owned;             /* what ff_model_destroy frees */
     int owned_count, owned_capacity;
     struct ff_tensor pool[POOL_SLOTS]; /* eval mode: activations shared by all blocks */
 };
@@ -76,7 +78,8 @@ struct builder {
     int next_named;
     int64_t trained_count, buffer_count;
     int64_t largest_activation;
-    int widest; /* channels of the widest BN, padded */
+    int64_t bytes; /* of all but the blocks of parameters */
+    int widest;    /* channels of the widest BN, padded */
     int rc;
     struct ff_err *err;
 };

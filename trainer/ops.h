@@ -10,9 +10,14 @@
  * and zero inputs to zero outputs and gradients, so no op knows of padding.
  *
  * The ops are the fused stages of the network. They are queued in order and return
- * nothing; the first failure is kept by the context and reported by `sync`. Tensors
- * named
- * (..) f32 are device memory: host code moves data by upload and download only. */
+ * nothing; the first failure is kept by the context and reported by `sync`. Tensors are
+ * device memory: host code moves data by upload and download only. Activations and
+ * their gradients, from the network's input to the input of the last BN before the
+ * linear layer, have `activation_bytes` an element; everything else is f32.
+ *
+ * A training step is given to `step` as a function that queues its ops. What changes
+ * from one step to the next (pixels, labels, LR) travels in struct ff_step; all other
+ * arguments stay, so that a backend can record a step once and replay it. */
 #ifndef FF_OPS_H
 #define FF_OPS_H
 
@@ -22,13 +27,15 @@
 #include "err.h"
 #include "params.h"
 
-/* Device memory of `count` f32 (or f64 where a comment says so). */
+/* Device memory of `count` elements: f32, f64 where a comment says so, or activations.
+ */
 struct ff_tensor {
     void *data; /* the backend's; not for host code */
     int64_t count;
+    int element_bytes;
 };
 
-/* A part of a tensor of f32, starting at element `offset`. */
+/* A part of a tensor, starting at element `offset`. */
 struct ff_tensor ff_tensor_view(const struct ff_tensor *t, int64_t offset,
                                 int64_t count);
 
@@ -60,15 +67,33 @@ struct ff_head_shape {
 };
 
 struct ff_sgd {
-    double lr, momentum, weight_decay;
-    double clip_norm;  /* 0 = none */
-    double loss_scale; /* gradients are divided by it */
+    double momentum, weight_decay;
+    double clip_norm; /* of the backbone's gradient; 0 = none */
 };
+
+/* What changes from one training step to the next. Host memory, borrowed by the call.
+ */
+struct ff_step {
+    const uint8_t *pixels; /* (N, H, W, 3), for `input` without pixels of its own */
+    const uint8_t *flip;   /* (N) or NULL */
+    const int64_t *label;  /* (N), for `head_fwd` without labels of its own */
+    double lr;
+};
+
+/* Dynamic loss scale (paper.md): doubled after FF_SCALE_GROWTH_STEPS finite steps in a
+ * row, halved after one that was not. 1 and never changed where no half is in use. */
+struct ff_loss_scale {
+    double value;
+    int64_t good_steps; /* finite steps since the last change */
+};
+#define FF_SCALE_START 65536.0
+#define FF_SCALE_GROWTH_STEPS 100
 
 /* What one training step leaves for the host. */
 struct ff_step_result {
-    double grad_norm; /* L2 norm of the unscaled backbone gradient, before clipping */
-    bool finite;      /* every gradient of backbone and head was finite */
+    double grad_norm;  /* L2 norm of the unscaled backbone gradient, before clipping */
+    double loss_scale; /* that the step used */
+    bool finite;       /* every gradient of backbone and head was finite */
 };
 
 struct ff_conv; /* plan of one convolution shape with its packed weights */
@@ -77,8 +102,10 @@ struct ff_ops_ctx;
 
 struct ff_ops {
     const char *name;
-    int channel_align;  /* of every activation but the network's input */
-    int input_channels; /* of the network's input: 3, or more with zeros */
+    int channel_align;    /* of every activation but the network's input */
+    int input_channels;   /* of the network's input: 3, or more with zeros */
+    int activation_bytes; /* 4 (f32) or 2 (fp16, bf16) */
+    bool overlaps; /* a step's result comes late: ask for it once the next is queued */
 
     void (*destroy)(struct ff_ops_ctx *ctx);
     /* One line on device, library version and instruction set, for the record.
@@ -86,19 +113,42 @@ struct ff_ops {
     const char *(*describe)(struct ff_ops_ctx *ctx);
 
     /* -- memory -- */
-    /* `count` elements of 4 (f32) or 8 (f64) bytes, zero-filled. FF_ENOMEM with bytes.
-     */
+    /* `count` elements of 2 (activations), 4 (f32) or 8 (f64) bytes, zero-filled.
+     * FF_ENOMEM with bytes. */
     int (*alloc)(struct ff_ops_ctx *ctx, struct ff_tensor *t, int64_t count,
                  int element_bytes, struct ff_err *err);
     void (*free)(struct ff_ops_ctx *ctx, struct ff_tensor *t);
+    /* f32 on the host's side, whatever the tensor holds. */
     void (*upload)(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *src);
     void (*download)(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor *src);
+    /* Bytes that could still be allocated. (optional, NULL if absent) */
+    int64_t (*memory_free)(struct ff_ops_ctx *ctx);
     /* Waits for all queued work; first failure since the last sync. */
     int (*sync)(struct ff_ops_ctx *ctx, struct ff_err *err);
 
+    /* -- training steps -- */
+    /* Takes the values of `step` over, then queues the ops that `queue` calls: the same
+     * ops with the same arguments at every step of a run. queue NULL: the values alone,
+     * for ops that are called one by one. */
+    void (*step)(struct ff_ops_ctx *ctx, const struct ff_step *step,
+                 void (*queue)(void *arg), void *arg);
+    /* Mean loss of the last head_fwd; waits for it, and for no more. NaN after a
+     * failure. */
+    float (*loss)(struct ff_ops_ctx *ctx);
+    /* Of the oldest step not asked for yet; waits for its end. */
+    void (*step_result)(struct ff_ops_ctx *ctx, struct ff_step_result *result);
+    /* The loss scale after all queued steps, and its restoring from a checkpoint. */
+    struct ff_loss_scale (*loss_scale)(struct ff_ops_ctx *ctx);
+    void (*set_loss_scale)(struct ff_ops_ctx *ctx, const struct ff_loss_scale *scale);
+    /* What was chosen while running and fixes the bits: lines of text, for a
+     * checkpoint; and its restoring before plans are made. (optional, NULL if absent)
+     * The caller frees *text. */
+    int (*choices)(struct ff_ops_ctx *ctx, char **text, struct ff_err *err);
+    int (*set_choices)(struct ff_ops_ctx *ctx, const char *text, struct ff_err *err);
+
     /* -- input: dst (N,H,W,input_channels) = (x/255 - 0.5)/0.5 of pixels (N,H,W,3) u8
-     * in host memory, mirrored in W where flip[n] != 0 (NULL = never), extra channels 0
-     * -- */
+     * in host memory, mirrored in W where flip[n] != 0 (NULL = never), extra channels
+     * 0; pixels NULL: those of the step -- */
     void (*input)(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *pixels,
                   const uint8_t *flip, int N, int H, int W);
 
@@ -168,39 +218,59 @@ struct ff_ops {
                        const struct ff_tensor *weight, int N, int F, int D);
 
     /* -- margin head: cosines of L2-normalised embeddings and class centres, clamped to
-     * [-1, 1], margin at the label, scale, cross-entropy averaged over the batch -- */
+     * [-1, 1], margin at the label, scale, cross-entropy averaged over the batch. The
+     * gradient by the centres (CLS, D) stays inside the plan -- */
     int (*head_create)(struct ff_ops_ctx *ctx, struct ff_head_plan **head,
                        const struct ff_head_shape *shape, struct ff_err *err);
     void (*head_destroy)(struct ff_ops_ctx *ctx, struct ff_head_plan *head);
-    /* Mean loss to *loss as soon as it is known; label (N) i64 in host memory. */
-    void (*head_fwd)(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *loss,
+    /* Device memory that head_create will take. (present where memory_free is) */
+    int64_t (*head_bytes)(struct ff_ops_ctx *ctx, const struct ff_head_shape *shape);
+    /* To be called after weight (CLS, D) was changed by anything but head_update. */
+    void (*head_pack)(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                      const struct ff_tensor *weight);
+    /* embedding (N, D); label (N) in host memory, NULL: those of the step. */
+    void (*head_fwd)(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                      const struct ff_tensor *embedding, const struct ff_tensor *weight,
                      const int64_t *label);
-    /* After head_fwd, same tensors: dembedding (N, D), dweight (CLS, D). */
+    /* After head_fwd, same tensors: dembedding (N, D) and the centres' gradient, both
+     * times the loss scale. */
     void (*head_bwd)(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                     struct ff_tensor *dembedding, struct ff_tensor *dweight,
-                     const struct ff_tensor *embedding, const struct ff_tensor *weight);
+                     struct ff_tensor *dembedding, const struct ff_tensor *embedding,
+                     const struct ff_tensor *weight);
 
     /* -- optimizer -- */
-    /* Norm of dbackbone / loss_scale and finiteness of both blocks, kept for sgd. */
+    /* Norm of dbackbone / loss scale, finiteness of it and of the head's gradient (head
+     * NULL: none), kept for the updates; moves the loss scale for the next step. */
     void (*grad_check)(struct ff_ops_ctx *ctx, const struct ff_tensor *dbackbone,
-                       const struct ff_tensor *dhead, const struct ff_sgd *sgd);
-    /* g = dweight / loss_scale * c; v = momentum v + g + weight_decay w; w -= lr v,
-     * with c = min(1, clip_norm / (norm + 1e-6)) if `clipped` and clip_norm > 0, else
-     * 1, as torch.nn.utils.clip_grad_norm_ and torch.optim.SGD. Nothing where the last
+                       const struct ff_head_plan *head);
+    /* g = dweight / loss scale * c; v = momentum v + g + weight_decay w; w -= lr v,
+     * with c = min(1, clip_norm / (norm + 1e-6)), or 1 if clip_norm is 0, as
+     * torch.nn.utils.clip_grad_norm_ and torch.optim.SGD. Nothing where the last
      * grad_check was not finite. */
     void (*sgd)(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
                 struct ff_tensor *velocity, const struct ff_tensor *dweight,
-                const struct ff_sgd *sgd, bool clipped);
-    void (*step_result)(struct ff_ops_ctx *ctx, struct ff_step_result *result);
+                const struct ff_sgd *sgd);
+    /* The same for the class centres, never clipped. */
+    void (*head_update)(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                        struct ff_tensor *weight, struct ff_tensor *velocity,
+                        const struct ff_sgd *sgd);
 };
 
-/* Opens a backend: enum ff_backend; auto picks the first that works and says which and
- * why in *reason (static or context storage; may be NULL). threads >= 1 for CPU
- * backends. FF_EUSAGE where the named backend is not in this build or finds no device.
- */
+/* What a backend is opened for. */
+struct ff_ops_options {
+    int backend;        /* enum ff_backend */
+    int threads;        /* >= 1, of a CPU backend */
+    int precision;      /* enum ff_precision; auto = fp16 on cuda, fp32 elsewhere */
+    int head_precision; /* enum ff_head_precision */
+    int device;         /* GPU number */
+    bool nondeterministic;
+};
+
+/* Opens a backend; auto picks the first that works and says which and why in *reason
+ * (static or context storage; may be NULL). FF_EUSAGE where the named backend is not in
+ * this build, finds no device or lacks the precision. */
 int ff_ops_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, const char **reason,
-                int backend, int threads, struct ff_err *err);
+                const struct ff_ops_options *options, struct ff_err *err);
 
 /* -- for the backends -- */
 int ff_ref_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, int threads,

@@ -2,7 +2,9 @@
 /* The training loop.
  *
  * Iteration t: the scheduler gives the LR, the loader the batch; forward, loss,
- * backward, norm and finiteness, update; the scheduler sees the loss. A step with a
+ * backward, norm and finiteness, update; the scheduler sees the loss. On a backend that
+ * overlaps, the host waits for the loss alone and queues step t+1 while the backward
+ * pass of t still runs; t's line of curve.csv is written then. A step with a
  * non-finite gradient changes no weight but counts in T, its loss enters the slope, and
  * BN's running statistics have moved. Stop flag, period and --stop-after lead to a
  * checkpoint; curve.csv is on disk before a checkpoint takes its name. */
@@ -25,20 +27,48 @@
 #define WAIT_NOTE_SECONDS 60.0
 #define MAX_SKIPPED_IN_ROW 200 /* then the run counts as diverged */
 
-static int alloc_head(struct ff_train *run, struct ff_err *err)
+static struct ff_head_shape head_shape(const struct ff_train *run)
 {
     const struct ff_params *p = run->params;
-    int64_t count = run->classes * p->embedding;
-    struct ff_head_shape shape = {.N = (int)p->batch,
+    return (struct ff_head_shape){.N = (int)p->batch,
                                   .D = (int)p->embedding,
                                   .CLS = run->classes,
                                   .kind = p->head,
                                   .margin_grad = p->margin_grad,
                                   .scale = (float)p->scale,
                                   .margin = (float)p->margin};
+}
+
+/* Device memory for the whole run, before any of it is taken. */
+static int enough_memory(const struct ff_train *run,
+                         const struct ff_model_config *config, struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    struct ff_head_shape shape = head_shape(run);
+    int64_t network = 0;
+    if (!run->ops->memory_free)
+        return 0;
+    int rc = ff_model_bytes(&network, run->ops, config, (int)p->batch, true, err);
+    if (rc)
+        return rc;
+    int64_t head = run->ops->head_bytes(run->ctx, &shape) +
+                   8 * run->classes * p->embedding; /* centres and momentum */
+    int64_t there = run->ops->memory_free(run->ctx);
+    if (network + head <= there)
+        return 0;
+    return ff_err_set(err, FF_ENOMEM,
+                      "out of device memory: %lld bytes wanted (network %lld, head of "
+                      "%lld classes %lld), %lld free",
+                      (long long)(network + head), (long long)network,
+                      (long long)run->classes, (long long)head, (long long)there);
+}
+
+static int alloc_head(struct ff_train *run, struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    int64_t count = run->classes * p->embedding;
+    struct ff_head_shape shape = head_shape(run);
     int rc = run->ops->alloc(run->ctx, &run->head_weight, count, 4, err);
-    if (!rc)
-        rc = run->ops->alloc(run->ctx, &run->head_dweight, count, 4, err);
     if (!rc)
         rc = run->ops->alloc(run->ctx, &run->head_velocity, count, 4, err);
     if (!rc)
@@ -89,19 +119,23 @@ static int load_init(struct ff_train *run, struct ff_err *err)
     return rc;
 }
 
+/* The checkpoint that this run goes on from, or "". */
+static int find_checkpoint(struct ff_train *run, struct ff_err *err)
+{
+    int rc = ff_path(run->checkpoint, err, "%s/checkpoint.h5", run->options->out);
+    if (rc || access(run->checkpoint, F_OK) == 0)
+        return rc;
+    return ff_path(run->checkpoint, err, "%s",
+                   run->options->from ? run->options->from : "");
+}
+
 static int start_weights(struct ff_train *run, struct ff_err *err)
 {
-    char checkpoint[FF_PATH_MAX];
-    const char *from = checkpoint;
-    int rc = ff_path(checkpoint, err, "%s/checkpoint.h5", run->options->out);
-    if (rc)
-        return rc;
-    if (access(checkpoint, F_OK) != 0)
-        from = run->options->from;
-    if (from) {
-        rc = ff_checkpoint_read(run, from, err);
+    int rc;
+    if (*run->checkpoint) {
+        rc = ff_checkpoint_read(run, run->checkpoint, err);
         if (!rc)
-            ff_info("goes on from %s at iteration %lld of %lld", from,
+            ff_info("goes on from %s at iteration %lld of %lld", run->checkpoint,
                     (long long)run->iteration, (long long)run->iterations);
         return rc;
     }
@@ -110,6 +144,8 @@ static int start_weights(struct ff_train *run, struct ff_err *err)
         rc = init_head(run, err);
     if (!rc && *run->params->init)
         rc = load_init(run, err);
+    if (!rc)
+        run->ops->head_pack(run->ctx, run->head, &run->head_weight);
     return rc;
 }
 
@@ -136,16 +172,29 @@ static int set_up(struct ff_train *run, struct ff_err *err)
                           "%s: %lld images are less than one batch of %lld", p->data,
                           (long long)images, (long long)p->batch);
     run->threads = p->threads ? (int)p->threads : ff_cpu_count();
-    run->workers = p->workers ? (int)p->workers : 1;
-    rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, p->backend,
-                     run->threads, err);
+    const struct ff_ops_options backend = {.backend = p->backend,
+                                           .threads = run->threads,
+                                           .precision = p->precision,
+                                           .head_precision = p->head_precision,
+                                           .device = (int)p->device,
+                                           .nondeterministic = !p->deterministic};
+    rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, &backend, err);
     if (rc)
         return rc;
     ff_info("backend %s (%s; %s)", run->ops->name, run->ops->describe(run->ctx),
             run->backend_reason);
+    int cpus = ff_cpu_count();
+    int decoders = !run->ops->overlaps ? 1 : cpus < 8 ? cpus : 8;
+    run->workers = p->workers ? (int)p->workers : decoders;
     struct ff_model_config config = ff_model_config_from(p);
-    rc = ff_model_create(&run->model, run->ops, run->ctx, &config, (int)p->batch, true,
-                         err);
+    rc = find_checkpoint(run, err);
+    if (!rc && *run->checkpoint)
+        rc = ff_checkpoint_read_choices(run, run->checkpoint, err);
+    if (!rc)
+        rc = enough_memory(run, &config, err);
+    if (!rc)
+        rc = ff_model_create(&run->model, run->ops, run->ctx, &config, (int)p->batch,
+                             true, err);
     if (!rc)
         rc = alloc_head(run, err);
     for (run->schedule_count = 0; !rc && run->schedule_count < FF_MAX_CELLS;)
@@ -182,7 +231,6 @@ static void tear_down(struct ff_train *run)
     if (run->ctx) {
         run->ops->head_destroy(run->ctx, run->head);
         run->ops->free(run->ctx, &run->head_weight);
-        run->ops->free(run->ctx, &run->head_dweight);
         run->ops->free(run->ctx, &run->head_velocity);
         run->ops->free(run->ctx, &run->dembedding);
         ff_model_destroy(run->model);
@@ -197,33 +245,24 @@ static void tear_down(struct ff_train *run)
         fclose(run->validation_csv);
 }
 
-/* One optimizer step on a batch. */
-static int step(struct ff_train *run, float *loss, struct ff_step_result *result,
-                const struct ff_batch *batch, double lr, struct ff_err *err)
+/* The ops of one optimizer step: the same at every iteration. */
+static void queue_step(void *arg)
 {
+    struct ff_train *run = arg;
     const struct ff_params *p = run->params;
     const struct ff_ops *ops = run->ops;
     struct ff_model *m = run->model;
-    struct ff_sgd sgd = {.lr = lr,
-                         .momentum = p->momentum,
-                         .weight_decay = p->weight_decay,
-                         .clip_norm = p->clip_norm,
-                         .loss_scale = 1.0};
-    const struct ff_tensor *embedding = ff_model_forward(m, batch->pixels, batch->flip);
-    ops->head_fwd(run->ctx, run->head, loss, embedding, &run->head_weight,
-                  batch->label);
-    if (!isfinite(*loss))
-        return ops->sync(run->ctx, err);
-    ops->head_bwd(run->ctx, run->head, &run->dembedding, &run->head_dweight, embedding,
-                  &run->head_weight);
+    const struct ff_sgd sgd = {.momentum = p->momentum,
+                               .weight_decay = p->weight_decay,
+                               .clip_norm = p->clip_norm};
+    const struct ff_tensor *embedding = ff_model_forward(m, NULL, NULL);
+    ops->head_fwd(run->ctx, run->head, embedding, &run->head_weight, NULL);
+    ops->head_bwd(run->ctx, run->head, &run->dembedding, embedding, &run->head_weight);
     ff_model_backward(m, &run->dembedding);
-    ops->grad_check(run->ctx, &m->dweight, &run->head_dweight, &sgd);
-    ops->sgd(run->ctx, &m->weight, &m->velocity, &m->dweight, &sgd, true);
-    ops->sgd(run->ctx, &run->head_weight, &run->head_velocity, &run->head_dweight, &sgd,
-             false);
+    ops->grad_check(run->ctx, &m->dweight, run->head);
+    ops->sgd(run->ctx, &m->weight, &m->velocity, &m->dweight, &sgd);
+    ops->head_update(run->ctx, run->head, &run->head_weight, &run->head_velocity, &sgd);
     ff_model_pack(m);
-    ops->step_result(run->ctx, result);
-    return ops->sync(run->ctx, err);
 }
 
 static int save_checkpoint(struct ff_train *run, struct ff_err *err)
@@ -247,6 +286,65 @@ static int diverged(struct ff_train *run, double loss, const char *reason,
     return rc ? rc
               : ff_err_set(err, FF_EDIVERGED, "diverged at iteration %lld: %s",
                            (long long)run->iteration, reason);
+}
+
+/* What the host knows of a step before its result has come. */
+struct open_line {
+    bool open;
+    int64_t iteration;
+    double loss, lr, slope;
+};
+
+/* Waits for the end of the step, writes its line and judges it. */
+static int settle(struct ff_train *run, struct open_line *line, struct ff_err *err)
+{
+    struct ff_step_result result;
+    if (!line->open)
+        return 0;
+    line->open = false;
+    run->ops->step_result(run->ctx, &result);
+    int rc = ff_train_write_curve(run, line->iteration, line->loss, line->lr,
+                                  line->slope, &result, err);
+    if (rc)
+        return rc;
+    run->last_loss = line->loss;
+    if (!isfinite(line->loss))
+        return diverged(run, line->loss, "the loss is not finite", err);
+    run->skipped_in_row = result.finite ? 0 : run->skipped_in_row + 1;
+    if (run->skipped_in_row >= MAX_SKIPPED_IN_ROW)
+        return diverged(run, line->loss, "200 skipped steps in a row", err);
+    if (result.loss_scale < 1)
+        return diverged(run, line->loss, "the loss scale fell below 1", err);
+    return 0;
+}
+
+/* One iteration up to its loss; the rest may still be running. */
+static int take_step(struct ff_train *run, struct open_line *line, struct ff_err *err)
+{
+    struct ff_schedule *schedule = run->schedules[0];
+    struct ff_batch batch;
+    double lr = ff_schedule_lr(schedule);
+    int rc = ff_loader_next(&batch, run->loader, err);
+    if (rc)
+        return rc;
+    const struct ff_step step = {
+        .pixels = batch.pixels, .flip = batch.flip, .label = batch.label, .lr = lr};
+    run->ops->step(run->ctx, &step, queue_step, run);
+    run->model->batches_tracked++;
+    double loss = (double)run->ops->loss(run->ctx);
+    if (!run->ops->overlaps || !isfinite(loss))
+        rc = run->ops->sync(run->ctx, err);
+    if (!rc)
+        rc = settle(run, line, err);
+    if (rc)
+        return rc;
+    for (int i = 0; i < run->schedule_count && isfinite(loss); i++)
+        ff_schedule_observe(run->schedules[i], loss);
+    *line =
+        (struct open_line){true, run->iteration, loss, lr, ff_schedule_slope(schedule)};
+    if (!run->ops->overlaps || !isfinite(loss))
+        rc = settle(run, line, err);
+    return rc;
 }
 
 static void show_progress(const struct ff_train *run, double loss, double lr,
@@ -294,7 +392,7 @@ static bool checkpoint_due(const struct ff_train *run, double last_checkpoint)
 
 static int loop(struct ff_train *run, struct ff_err *err)
 {
-    struct ff_schedule *schedule = run->schedules[0];
+    struct open_line line = {0};
     double last_checkpoint = ff_now();
     int rc = 0;
     run->first_iteration = run->iteration;
@@ -304,40 +402,29 @@ static int loop(struct ff_train *run, struct ff_err *err)
     if (rc)
         return rc;
     while (run->iteration < run->iterations) {
-        struct ff_batch batch;
-        struct ff_step_result result = {.finite = false, .grad_norm = NAN};
-        float loss = NAN;
-        double lr = ff_schedule_lr(schedule);
-        rc = ff_loader_next(&batch, run->loader, err);
-        if (!rc)
-            rc = step(run, &loss, &result, &batch, lr, err);
+        rc = take_step(run, &line, err);
         if (rc)
             return rc;
-        for (int i = 0; i < run->schedule_count && isfinite(loss); i++)
-            ff_schedule_observe(run->schedules[i], (double)loss);
-        double slope = ff_schedule_slope(schedule);
-        rc = ff_train_write_curve(run, (double)loss, lr, slope, !result.finite,
-                                  result.grad_norm, err);
-        if (rc)
-            return rc;
-        run->last_loss = (double)loss;
-        if (!isfinite(loss))
-            return diverged(run, (double)loss, "the loss is not finite", err);
-        run->skipped_in_row = result.finite ? 0 : run->skipped_in_row + 1;
-        if (run->skipped_in_row >= MAX_SKIPPED_IN_ROW)
-            return diverged(run, (double)loss, "200 skipped steps in a row", err);
         run->iteration++;
         note_waiting(run);
-        show_progress(run, (double)loss, lr, slope, run->iteration == run->iterations);
-        rc = ff_validation_due(run) ? ff_validation_run(run, err) : 0;
-        if (rc && rc != FF_ESTOPPED)
-            return rc;
-        if (run->iteration == run->iterations && !rc)
-            break;
-        bool stop = rc || ff_stop_requested() ||
+        show_progress(run, line.loss, line.lr, line.slope,
+                      run->iteration == run->iterations);
+        bool validates = ff_validation_due(run);
+        bool ends = run->iteration == run->iterations;
+        bool stop = ff_stop_requested() ||
                     (run->options->stop_after &&
                      run->iteration - run->first_iteration >= run->options->stop_after);
-        if (stop || checkpoint_due(run, last_checkpoint)) {
+        bool saves = stop || checkpoint_due(run, last_checkpoint);
+        if (validates || ends || saves)
+            rc = settle(run, &line, err);
+        if (!rc && validates)
+            rc = ff_validation_run(run, err);
+        if (rc && rc != FF_ESTOPPED)
+            return rc;
+        if (ends && !rc)
+            break;
+        stop = stop || rc;
+        if (stop || saves) {
             rc = save_checkpoint(run, err);
             if (rc)
                 return rc;

@@ -126,13 +126,15 @@ int ff_train_sync_curves(struct ff_train *run, struct ff_err *err)
     return 0;
 }
 
-int ff_train_write_curve(struct ff_train *run, double loss, double lr, double slope,
-                         bool skipped, double grad_norm, struct ff_err *err)
+int ff_train_write_curve(struct ff_train *run, int64_t t, double loss, double lr,
+                         double slope, const struct ff_step_result *result,
+                         struct ff_err *err)
 {
-    int64_t t = run->iteration;
-    fprintf(run->curve, "%lld,%lld,%.9g,%.9g,%.9g,1,%d,%.9g\n", (long long)t,
-            (long long)(t / run->iterations_epoch), loss, lr, slope, skipped,
-            grad_norm);
+    /* A NaN's sign is chance, and would print. */
+    double norm = isnan(result->grad_norm) ? (double)NAN : result->grad_norm;
+    fprintf(run->curve, "%lld,%lld,%.9g,%.9g,%.9g,%.9g,%d,%.9g\n", (long long)t,
+            (long long)(t / run->iterations_epoch), loss, lr, slope, result->loss_scale,
+            !result->finite, norm);
     if (t % 100 == 99) {
         double seconds = ff_train_seconds(run);
         double rate = (double)(t + 1 - run->first_iteration) *

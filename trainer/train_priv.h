@@ -20,6 +20,7 @@ struct ff_train {
     const struct ff_params *params;
     const struct ff_train_options *options;
     char train_key[65], fingerprint[65];
+    char checkpoint[FF_PATH_MAX]; /* that the run goes on from; "" = none */
     const struct ff_ops *ops;
     struct ff_ops_ctx *ctx;
     const char *backend_reason;
@@ -29,8 +30,8 @@ struct ff_train {
     struct ff_model *model;
     struct ff_head_plan *head;
     int64_t classes;
-    struct ff_tensor head_weight, head_dweight, head_velocity; /* (CLS, D) */
-    struct ff_tensor dembedding;                               /* (N, D) */
+    struct ff_tensor head_weight, head_velocity; /* (CLS, D) */
+    struct ff_tensor dembedding;                 /* (N, D) */
     struct ff_schedule *schedules[FF_MAX_CELLS];
     int schedule_count;
     int64_t iterations;       /* T */
@@ -50,7 +51,10 @@ struct ff_train {
 /* -- checkpoint.c -- */
 int ff_checkpoint_write(const struct ff_train *run, const char *path,
                         struct ff_err *err);
-/* Restores everything; another train key is FF_EUSAGE with both. */
+/* Gives the backend what the checkpoint's run had chosen; before the model is made. */
+int ff_checkpoint_read_choices(struct ff_train *run, const char *path,
+                               struct ff_err *err);
+/* Restores everything else; another train key is FF_EUSAGE with both. */
 int ff_checkpoint_read(struct ff_train *run, const char *path, struct ff_err *err);
 
 /* -- train_files.c -- */
@@ -62,8 +66,9 @@ int ff_train_write_record(const struct ff_train *run, struct ff_err *err);
  * is written anew. */
 int ff_train_open_curves(struct ff_train *run, struct ff_err *err);
 int ff_train_sync_curves(struct ff_train *run, struct ff_err *err);
-int ff_train_write_curve(struct ff_train *run, double loss, double lr, double slope,
-                         bool skipped, double grad_norm, struct ff_err *err);
+int ff_train_write_curve(struct ff_train *run, int64_t iteration, double loss,
+                         double lr, double slope, const struct ff_step_result *result,
+                         struct ff_err *err);
 /* A line of validation.csv: steps taken so far, file, percent. */
 int ff_train_write_validation(struct ff_train *run, const char *name, double accuracy,
                               double std, struct ff_err *err);

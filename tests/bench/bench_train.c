@@ -66,6 +66,8 @@ static struct {
     do {                                                                               \
         double start_ = ff_now();                                                      \
         profile.inner->call;                                                           \
+        if (profile.inner->overlaps)                                                   \
+            profile.inner->sync(ctx, NULL);                                            \
         profile.seconds[kind] += ff_now() - start_;                                    \
         profile.calls[kind]++;                                                         \
     } while (0)
@@ -195,33 +197,48 @@ static void timed_linear_bwd(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
 }
 
 static void timed_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                           float *loss, const struct ff_tensor *embedding,
+                           const struct ff_tensor *embedding,
                            const struct ff_tensor *weight, const int64_t *label)
 {
-    TIMED(OP_HEAD, head_fwd(ctx, head, loss, embedding, weight, label));
+    TIMED(OP_HEAD, head_fwd(ctx, head, embedding, weight, label));
 }
 
 static void timed_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                           struct ff_tensor *dembedding, struct ff_tensor *dweight,
+                           struct ff_tensor *dembedding,
                            const struct ff_tensor *embedding,
                            const struct ff_tensor *weight)
 {
-    TIMED(OP_HEAD, head_bwd(ctx, head, dembedding, dweight, embedding, weight));
+    TIMED(OP_HEAD, head_bwd(ctx, head, dembedding, embedding, weight));
 }
 
 static void timed_grad_check(struct ff_ops_ctx *ctx, const struct ff_tensor *dbackbone,
-                             const struct ff_tensor *dhead, const struct ff_sgd *sgd)
+                             const struct ff_head_plan *head)
 {
-    TIMED(OP_GRAD_CHECK, grad_check(ctx, dbackbone, dhead, sgd));
-    moves(OP_GRAD_CHECK, dbackbone->count + dhead->count);
+    TIMED(OP_GRAD_CHECK, grad_check(ctx, dbackbone, head));
+    moves(OP_GRAD_CHECK, dbackbone->count);
 }
 
 static void timed_sgd(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
                       struct ff_tensor *velocity, const struct ff_tensor *dweight,
-                      const struct ff_sgd *sgd, bool clipped)
+                      const struct ff_sgd *sgd)
 {
-    TIMED(OP_SGD, sgd(ctx, weight, velocity, dweight, sgd, clipped));
+    TIMED(OP_SGD, sgd(ctx, weight, velocity, dweight, sgd));
     moves(OP_SGD, 5 * weight->count);
+}
+
+static void timed_head_update(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                              struct ff_tensor *weight, struct ff_tensor *velocity,
+                              const struct ff_sgd *sgd)
+{
+    TIMED(OP_HEAD, head_update(ctx, head, weight, velocity, sgd));
+}
+
+/* Op by op, so that each can be timed, also where a step is replayed whole. */
+static void timed_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
+                       void (*queue)(void *arg), void *arg)
+{
+    profile.inner->step(ctx, step, NULL, NULL);
+    queue(arg);
 }
 
 static struct ff_ops timed_ops(const struct ff_ops *inner)
@@ -245,6 +262,8 @@ static struct ff_ops timed_ops(const struct ff_ops *inner)
     ops.head_bwd = timed_head_bwd;
     ops.grad_check = timed_grad_check;
     ops.sgd = timed_sgd;
+    ops.head_update = timed_head_update;
+    ops.step = timed_step;
     return ops;
 }
 
@@ -276,7 +295,7 @@ struct bench {
     struct ff_ops_ctx *ctx;
     struct ff_model *model;
     struct ff_head_plan *head;
-    struct ff_tensor weight, dweight, velocity, dembedding;
+    struct ff_tensor weight, velocity, dembedding;
     uint8_t *pixels, *flip;
     int64_t *label;
     float loss;
@@ -294,8 +313,6 @@ static int alloc_head(struct bench *b, struct ff_err *err)
                                   .margin = (float)b->params.margin};
     int rc = b->ops->alloc(b->ctx, &b->weight, count, 4, err);
     if (!rc)
-        rc = b->ops->alloc(b->ctx, &b->dweight, count, 4, err);
-    if (!rc)
         rc = b->ops->alloc(b->ctx, &b->velocity, count, 4, err);
     if (!rc)
         rc = b->ops->alloc(b->ctx, &b->dembedding, N * EMBEDDING, 4, err);
@@ -309,6 +326,7 @@ static int alloc_head(struct bench *b, struct ff_err *err)
             values[i] =
                 (float)(0.01 * ff_rng_normal(1, ff_stream("head"), (uint64_t)i));
         b->ops->upload(b->ctx, &b->weight, values);
+        b->ops->head_pack(b->ctx, b->head, &b->weight);
     }
     free(values);
     return rc;
@@ -336,8 +354,14 @@ static int make_batch(struct bench *b, struct ff_err *err)
 static int set_up(struct bench *b, struct ff_err *err)
 {
     const char *reason;
-    int rc =
-        ff_ops_open(&b->ops, &b->ctx, &reason, b->params.backend, (int)b->threads, err);
+    const struct ff_ops_options options = {.backend = b->params.backend,
+                                           .threads = (int)b->threads,
+                                           .precision = b->params.precision,
+                                           .head_precision = b->params.head_precision,
+                                           .device = (int)b->params.device,
+                                           .nondeterministic =
+                                               !b->params.deterministic};
+    int rc = ff_ops_open(&b->ops, &b->ctx, &reason, &options, err);
     if (rc)
         return rc;
     if (b->profile) {
@@ -359,7 +383,6 @@ static void tear_down(struct bench *b)
     if (b->ctx) {
         b->ops->head_destroy(b->ctx, b->head);
         b->ops->free(b->ctx, &b->weight);
-        b->ops->free(b->ctx, &b->dweight);
         b->ops->free(b->ctx, &b->velocity);
         b->ops->free(b->ctx, &b->dembedding);
         ff_model_destroy(b->model);
@@ -370,36 +393,48 @@ static void tear_down(struct bench *b)
     free(b->label);
 }
 
-static int run_steps(struct bench *b, int64_t steps, struct ff_err *err)
+static void queue_step(void *arg)
 {
+    struct bench *b = arg;
     const struct ff_ops *ops = b->ops;
     struct ff_model *m = b->model;
+    const struct ff_sgd sgd = {.momentum = b->params.momentum,
+                               .weight_decay = b->params.weight_decay,
+                               .clip_norm = b->params.clip_norm};
+    const struct ff_tensor *embedding = ff_model_forward(m, NULL, NULL);
+    ops->head_fwd(b->ctx, b->head, embedding, &b->weight, NULL);
+    ops->head_bwd(b->ctx, b->head, &b->dembedding, embedding, &b->weight);
+    ff_model_backward(m, &b->dembedding);
+    ops->grad_check(b->ctx, &m->dweight, b->head);
+    ops->sgd(b->ctx, &m->weight, &m->velocity, &m->dweight, &sgd);
+    ops->head_update(b->ctx, b->head, &b->weight, &b->velocity, &sgd);
+    ff_model_pack(m);
+}
+
+/* As ff-train does: the loss is waited for at every step, the rest at the end. */
+static int run_steps(struct bench *b, int64_t steps, struct ff_err *err)
+{
     /* A small LR: one batch learnt by heart would leave gradients of denormal size. */
-    struct ff_sgd sgd = {.lr = 1e-4,
-                         .momentum = b->params.momentum,
-                         .weight_decay = b->params.weight_decay,
-                         .clip_norm = b->params.clip_norm,
-                         .loss_scale = 1.0};
+    const struct ff_step values = {b->pixels, b->flip, b->label, 1e-4};
     for (int64_t i = 0; i < steps; i++) {
-        struct ff_step_result result;
-        const struct ff_tensor *embedding = ff_model_forward(m, b->pixels, b->flip);
-        ops->head_fwd(b->ctx, b->head, &b->loss, embedding, &b->weight, b->label);
-        ops->head_bwd(b->ctx, b->head, &b->dembedding, &b->dweight, embedding,
-                      &b->weight);
-        ff_model_backward(m, &b->dembedding);
-        ops->grad_check(b->ctx, &m->dweight, &b->dweight, &sgd);
-        ops->sgd(b->ctx, &m->weight, &m->velocity, &m->dweight, &sgd, true);
-        ops->sgd(b->ctx, &b->weight, &b->velocity, &b->dweight, &sgd, false);
-        ff_model_pack(m);
-        ops->step_result(b->ctx, &result);
-        int rc = ops->sync(b->ctx, err);
-        if (rc)
-            return rc;
-        if (!result.finite || !isfinite(b->loss))
-            return ff_err_set(err, FF_EDIVERGED, "step %lld: loss %g, not finite",
-                              (long long)i, (double)b->loss);
+        struct ff_step_result result = {.finite = true};
+        b->ops->step(b->ctx, &values, queue_step, b);
+        b->loss = b->ops->loss(b->ctx);
+        if (i > 0 || !b->ops->overlaps)
+            b->ops->step_result(b->ctx, &result);
+        bool scaled = result.loss_scale > 1; /* may skip while the scale settles */
+        if ((!result.finite && !scaled) || !isfinite(b->loss)) {
+            int rc = b->ops->sync(b->ctx, err);
+            return rc ? rc
+                      : ff_err_set(err, FF_EDIVERGED, "step %lld: loss %g, not finite",
+                                   (long long)i, (double)b->loss);
+        }
     }
-    return 0;
+    if (b->ops->overlaps) {
+        struct ff_step_result last;
+        b->ops->step_result(b->ctx, &last);
+    }
+    return b->ops->sync(b->ctx, err);
 }
 
 static int by_value(const void *a, const void *b)
@@ -444,7 +479,8 @@ int main(int argc, char **argv)
     double width = 0.25;
     const char *backbone = "r18";
     const struct ff_opt options[] = {
-        {"--backbone", "NAME", FF_OPT_TEXT, &backbone, "r18 r34 r50 r100 r200 mbf", 0, 0},
+        {"--backbone", "NAME", FF_OPT_TEXT, &backbone, "r18 r34 r50 r100 r200 mbf", 0,
+         0},
         {"--width", "X", FF_OPT_F64, &width, "channel factor (0.25)", 0.01, 4},
         {"--image-size", "PX", FF_OPT_I64, &image_size, "side in pixels (112)", 16,
          448},

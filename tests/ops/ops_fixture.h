@@ -25,7 +25,8 @@ static inline struct side side_open(int backend, int threads)
 {
     struct side s;
     struct ff_err err = FF_ERR_INIT;
-    int rc = ff_ops_open(&s.ops, &s.ctx, NULL, backend, threads, &err);
+    const struct ff_ops_options options = {.backend = backend, .threads = threads};
+    int rc = ff_ops_open(&s.ops, &s.ctx, NULL, &options, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);
     return s;
 }
@@ -103,6 +104,12 @@ static inline struct ff_tensor doubles(struct side *s, int64_t count)
     int rc = s->ops->alloc(s->ctx, &t, count, 8, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);
     return t;
+}
+
+/* The LR of the updates that follow. */
+static inline void set_lr(struct side *s, double lr)
+{
+    s->ops->step(s->ctx, &(struct ff_step){.lr = lr}, NULL, NULL);
 }
 
 static inline float *take(struct side *s, const struct ff_tensor *t)

@@ -63,7 +63,7 @@ struct net {
     struct ff_model *model;
     struct ff_head_plan *head;
     struct ff_head_shape shape;
-    struct ff_tensor weight, dweight, velocity, dembedding; /* of the head */
+    struct ff_tensor weight, velocity, dembedding; /* of the head */
     struct ff_step_result result;
 };
 
@@ -89,7 +89,8 @@ static inline void net_open(struct net *net, int backend, int threads,
 {
     struct ff_err err = FF_ERR_INIT;
     memset(net, 0, sizeof *net);
-    int rc = ff_ops_open(&net->ops, &net->ctx, NULL, backend, threads, &err);
+    const struct ff_ops_options options = {.backend = backend, .threads = threads};
+    int rc = ff_ops_open(&net->ops, &net->ctx, NULL, &options, &err);
     if (!rc)
         rc =
             ff_model_create(&net->model, net->ops, net->ctx, config, N, training, &err);
@@ -103,7 +104,6 @@ static inline void net_open_head(struct net *net, const struct ff_head_shape *sh
     net->shape = *shape;
     int rc = net->ops->head_create(net->ctx, &net->head, shape, NULL);
     rc |= net->ops->alloc(net->ctx, &net->weight, count, 4, NULL);
-    rc |= net->ops->alloc(net->ctx, &net->dweight, count, 4, NULL);
     rc |= net->ops->alloc(net->ctx, &net->velocity, count, 4, NULL);
     rc |= net->ops->alloc(net->ctx, &net->dembedding, (int64_t)shape->N * shape->D, 4,
                           NULL);
@@ -118,7 +118,6 @@ static inline void net_close(struct net *net)
 {
     net->ops->head_destroy(net->ctx, net->head);
     net->ops->free(net->ctx, &net->weight);
-    net->ops->free(net->ctx, &net->dweight);
     net->ops->free(net->ctx, &net->velocity);
     net->ops->free(net->ctx, &net->dembedding);
     ff_model_destroy(net->model);
@@ -143,26 +142,22 @@ static inline void net_batch(uint8_t *pixels, uint8_t *flip, int64_t *label, int
 static inline float net_gradients(struct net *net, const uint8_t *pixels,
                                   const uint8_t *flip, const int64_t *label)
 {
-    float loss = NAN;
     const struct ff_tensor *e = ff_model_forward(net->model, pixels, flip);
-    net->ops->head_fwd(net->ctx, net->head, &loss, e, &net->weight, label);
-    net->ops->head_bwd(net->ctx, net->head, &net->dembedding, &net->dweight, e,
-                       &net->weight);
+    net->ops->head_fwd(net->ctx, net->head, e, &net->weight, label);
+    net->ops->head_bwd(net->ctx, net->head, &net->dembedding, e, &net->weight);
     ff_model_backward(net->model, &net->dembedding);
-    return loss;
+    net->model->batches_tracked++;
+    return net->ops->loss(net->ctx);
 }
 
 static inline void net_update(struct net *net, double lr)
 {
-    struct ff_sgd sgd = {.lr = lr,
-                         .momentum = 0.9,
-                         .weight_decay = 5e-4,
-                         .clip_norm = 5,
-                         .loss_scale = 1};
+    struct ff_sgd sgd = {.momentum = 0.9, .weight_decay = 5e-4, .clip_norm = 5};
     struct ff_model *m = net->model;
-    net->ops->grad_check(net->ctx, &m->dweight, &net->dweight, &sgd);
-    net->ops->sgd(net->ctx, &m->weight, &m->velocity, &m->dweight, &sgd, true);
-    net->ops->sgd(net->ctx, &net->weight, &net->velocity, &net->dweight, &sgd, false);
+    net->ops->step(net->ctx, &(struct ff_step){.lr = lr}, NULL, NULL);
+    net->ops->grad_check(net->ctx, &m->dweight, net->head);
+    net->ops->sgd(net->ctx, &m->weight, &m->velocity, &m->dweight, &sgd);
+    net->ops->head_update(net->ctx, net->head, &net->weight, &net->velocity, &sgd);
     ff_model_pack(m);
     net->ops->step_result(net->ctx, &net->result);
     cr_assert(eq(int, net->ops->sync(net->ctx, NULL), 0));

@@ -55,7 +55,8 @@ static void write_model(void)
     ff_params_set(&params, "image_size", "16", "test", &err);
     ff_params_set(&params, "embedding", "8", "test", &err);
     struct ff_model_config config = ff_model_config_from(&params);
-    int rc = ff_ops_open(&ops, &ctx, NULL, FF_BACKEND_REF, 1, &err);
+    const struct ff_ops_options plain = {.backend = FF_BACKEND_REF, .threads = 1};
+    int rc = ff_ops_open(&ops, &ctx, NULL, &plain, &err);
     if (!rc)
         rc = ff_model_create(&model, ops, ctx, &config, 1, false, &err);
     if (!rc)

@@ -34,6 +34,7 @@ static void setup(void)
 {
     static const char *const settings[] = {"backbone=r18", "width=0.125",
                                            "image_size=32", "embedding=16"};
+    const struct ff_ops_options fast = {.backend = FF_BACKEND_ONEDNN, .threads = 1};
     struct ff_err err = FF_ERR_INIT;
     strcpy(folder, "/tmp/ff_model_XXXXXX");
     cr_assert(ne(ptr, mkdtemp(folder), NULL));
@@ -41,7 +42,7 @@ static void setup(void)
     ff_params_defaults(&params);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         check(ff_params_set_arg(&params, settings[i], &err), &err);
-    check(ff_ops_open(&ops, &ctx, NULL, FF_BACKEND_ONEDNN, 1, &err), &err);
+    check(ff_ops_open(&ops, &ctx, NULL, &fast, &err), &err);
 }
 
 static void teardown(void)
@@ -295,9 +296,11 @@ Test(model_file, padding_never_shows)
     struct ff_model_config config = ff_model_config_from(&params);
     const struct ff_ops *ref;
     struct ff_ops_ctx *ref_ctx;
+    const struct ff_ops_options plain_options = {.backend = FF_BACKEND_REF,
+                                                 .threads = 1};
     char again[FF_PATH_MAX], first[FF_SHA256_HEX], second[FF_SHA256_HEX];
     ff_path(again, NULL, "%s/ref.h5", folder);
-    check(ff_ops_open(&ref, &ref_ctx, NULL, FF_BACKEND_REF, 1, &err), &err);
+    check(ff_ops_open(&ref, &ref_ctx, NULL, &plain_options, &err), &err);
     cr_assert(ne(int, ops->channel_align, ref->channel_align));
     check(ff_model_create(&plain, ref, ref_ctx, &config, BATCH, false, &err), &err);
     save(padded, path);

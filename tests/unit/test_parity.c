@@ -106,7 +106,7 @@ struct net {
     struct ff_model *model;
     struct ff_head_plan *head;
     struct ff_head_shape shape;
-    struct ff_tensor weight, dweight, velocity, dembedding;
+    struct ff_tensor weight, velocity, dembedding;
     uint8_t *pixels, *flip;
     int64_t *label;
 };
@@ -125,12 +125,12 @@ static void open_net(struct net *net, int backend, int threads,
     int64_t count = shape->CLS * shape->D;
     memset(net, 0, sizeof *net);
     net->shape = *shape;
-    check(ff_ops_open(&net->ops, &net->ctx, NULL, backend, threads, &err), &err);
+    const struct ff_ops_options options = {.backend = backend, .threads = threads};
+    check(ff_ops_open(&net->ops, &net->ctx, NULL, &options, &err), &err);
     check(
         ff_model_create(&net->model, net->ops, net->ctx, config, shape->N, true, &err),
         &err);
     check(net->ops->alloc(net->ctx, &net->weight, count, 4, &err), &err);
-    check(net->ops->alloc(net->ctx, &net->dweight, count, 4, &err), &err);
     check(net->ops->alloc(net->ctx, &net->velocity, count, 4, &err), &err);
     check(net->ops->alloc(net->ctx, &net->dembedding, (int64_t)shape->N * shape->D, 4,
                           &err),
@@ -145,7 +145,6 @@ static void close_net(struct net *net)
 {
     net->ops->head_destroy(net->ctx, net->head);
     net->ops->free(net->ctx, &net->weight);
-    net->ops->free(net->ctx, &net->dweight);
     net->ops->free(net->ctx, &net->velocity);
     net->ops->free(net->ctx, &net->dembedding);
     ff_model_destroy(net->model);
@@ -191,29 +190,34 @@ static void fill_weights(struct net *net)
     ff_model_pack(m);
 }
 
+static void queue_step(void *arg)
+{
+    const struct net *net = arg;
+    const struct ff_ops *ops = net->ops;
+    struct ff_model *m = net->model;
+    struct net *n = arg;
+    const struct ff_sgd sgd = {.momentum = 0.9, .weight_decay = 5e-4, .clip_norm = 5};
+    const struct ff_tensor *embedding = ff_model_forward(m, NULL, NULL);
+    ops->head_fwd(net->ctx, net->head, embedding, &net->weight, NULL);
+    ops->head_bwd(net->ctx, net->head, &n->dembedding, embedding, &net->weight);
+    ff_model_backward(m, &net->dembedding);
+    ops->grad_check(net->ctx, &m->dweight, net->head);
+    ops->sgd(net->ctx, &m->weight, &m->velocity, &m->dweight, &sgd);
+    ops->head_update(net->ctx, net->head, &n->weight, &n->velocity, &sgd);
+    ff_model_pack(m);
+}
+
 /* Iteration t; the published recipe's optimizer. */
 static float step(struct net *net, struct ff_step_result *result, int t, double lr)
 {
     struct ff_err err = FF_ERR_INIT;
     const struct ff_ops *ops = net->ops;
     struct ff_model *m = net->model;
-    struct ff_sgd sgd = {.lr = lr,
-                         .momentum = 0.9,
-                         .weight_decay = 5e-4,
-                         .clip_norm = 5,
-                         .loss_scale = 1};
-    float loss = NAN;
     fill_batch(net->pixels, net->flip, net->label, t * net->shape.N, net->shape.N,
                m->config.image_size_px, net->shape.CLS);
-    const struct ff_tensor *embedding = ff_model_forward(m, net->pixels, net->flip);
-    ops->head_fwd(net->ctx, net->head, &loss, embedding, &net->weight, net->label);
-    ops->head_bwd(net->ctx, net->head, &net->dembedding, &net->dweight, embedding,
-                  &net->weight);
-    ff_model_backward(m, &net->dembedding);
-    ops->grad_check(net->ctx, &m->dweight, &net->dweight, &sgd);
-    ops->sgd(net->ctx, &m->weight, &m->velocity, &m->dweight, &sgd, true);
-    ops->sgd(net->ctx, &net->weight, &net->velocity, &net->dweight, &sgd, false);
-    ff_model_pack(m);
+    const struct ff_step values = {net->pixels, net->flip, net->label, lr};
+    ops->step(net->ctx, &values, queue_step, net);
+    float loss = ops->loss(net->ctx);
     ops->step_result(net->ctx, result);
     check(ops->sync(net->ctx, &err), &err);
     cr_assert(result->finite);

@@ -13,8 +13,9 @@ struct ff_head_plan {
     struct ff_head_shape shape;
     struct ff_tensor unit_embedding, unit_weight;       /* (N, D), (CLS, D) */
     struct ff_tensor embedding_invnorm, weight_invnorm; /* (N), (CLS) */
-    struct ff_tensor logits; /* (N, CLS), then d loss / d cos */
-    double *loss;            /* (N) */
+    struct ff_tensor logits;  /* (N, CLS), then d loss / d cos */
+    struct ff_tensor dweight; /* (CLS, D) */
+    double *loss;             /* (N) */
 };
 
 void onednn_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
@@ -26,6 +27,7 @@ void onednn_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
     ff_ref_free(ctx, &head->embedding_invnorm);
     ff_ref_free(ctx, &head->weight_invnorm);
     ff_ref_free(ctx, &head->logits);
+    ff_ref_free(ctx, &head->dweight);
     free(head->loss);
     free(head);
 }
@@ -51,6 +53,8 @@ int onednn_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
         rc = ff_ref_alloc(ctx, &head->weight_invnorm, s->CLS, 4, err);
     if (!rc)
         rc = ff_ref_alloc(ctx, &head->logits, s->N * s->CLS, 4, err);
+    if (!rc)
+        rc = ff_ref_alloc(ctx, &head->dweight, s->CLS * s->D, 4, err);
     if (rc) {
         onednn_head_destroy(ctx, head);
         return rc;
@@ -104,9 +108,10 @@ static double with_margin(double *derivative, const struct ff_head_shape *s,
     return cos(theta + s->margin);
 }
 
-/* One row: cosines -> d loss / d cosine in place; returns the sample's loss. */
+/* One row: cosines -> loss_scale d loss / d cosine in place; returns the sample's loss.
+ */
 static double softmax_row(const struct onednn_rows *k, const struct ff_head_shape *s,
-                          float *row, int64_t label)
+                          float *row, int64_t label, double loss_scale)
 {
     double target_cosine = row[label], derivative;
     double clamped = fmin(1.0, fmax(-1.0, target_cosine));
@@ -121,7 +126,7 @@ static double softmax_row(const struct onednn_rows *k, const struct ff_head_shap
         row[c] = v;
     }
     double sum = k->exp_sum(row, max, s->CLS);
-    double to_grad = s->scale / (double)s->N;
+    double to_grad = loss_scale * s->scale / (double)s->N;
     float factor = (float)(to_grad / sum);
     for (int64_t c = 0; c < s->CLS; c++)
         row[c] *= factor;
@@ -131,7 +136,12 @@ static double softmax_row(const struct onednn_rows *k, const struct ff_head_shap
     return (double)max + log(sum) - target;
 }
 
-void onednn_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *loss,
+const struct ff_tensor *onednn_head_dweight(const struct ff_head_plan *head)
+{
+    return &head->dweight;
+}
+
+void onednn_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                      const struct ff_tensor *embedding, const struct ff_tensor *weight,
                      const int64_t *label)
 {
@@ -139,22 +149,25 @@ void onednn_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *l
     const struct onednn_rows *k = onednn(ctx)->rows;
     float *e = ff_f32(&head->unit_embedding), *w = ff_f32(&head->unit_weight);
     float *logits = ff_f32(&head->logits);
+    if (!label)
+        label = ctx->step.label;
     normalise(ctx, e, ff_f32(&head->embedding_invnorm), ff_f32(embedding), s->N, s->D);
     normalise(ctx, w, ff_f32(&head->weight_invnorm), ff_f32(weight), s->CLS, s->D);
     FF_TRY_DNNL(ctx, dnnl_sgemm('N', 'T', s->N, s->CLS, s->D, 1.0f, e, s->D, w, s->D,
                                 0.0f, logits, s->CLS));
 #pragma omp parallel for schedule(static) num_threads(ctx->threads)
     for (int n = 0; n < s->N; n++)
-        head->loss[n] = softmax_row(k, s, logits + (int64_t)n * s->CLS, label[n]);
+        head->loss[n] = softmax_row(k, s, logits + (int64_t)n * s->CLS, label[n],
+                                    ctx->loss_scale.value);
     double total = 0;
     for (int n = 0; n < s->N; n++)
         total += head->loss[n];
-    *loss = (float)(total / s->N);
+    ctx->loss = (float)(total / s->N);
 }
 
 void onednn_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                     struct ff_tensor *dembedding, struct ff_tensor *dweight,
-                     const struct ff_tensor *embedding, const struct ff_tensor *weight)
+                     struct ff_tensor *dembedding, const struct ff_tensor *embedding,
+                     const struct ff_tensor *weight)
 {
     (void)embedding;
     (void)weight;
@@ -164,8 +177,9 @@ void onednn_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
     FF_TRY_DNNL(ctx, dnnl_sgemm('N', 'N', s->N, s->D, s->CLS, 1.0f, g, s->CLS, w, s->D,
                                 0.0f, ff_f32(dembedding), s->D));
     FF_TRY_DNNL(ctx, dnnl_sgemm('T', 'N', s->CLS, s->D, s->N, 1.0f, g, s->CLS, e, s->D,
-                                0.0f, ff_f32(dweight), s->D));
+                                0.0f, ff_f32(&head->dweight), s->D));
     normalise_bwd(ctx, ff_f32(dembedding), e, ff_f32(&head->embedding_invnorm), s->N,
                   s->D);
-    normalise_bwd(ctx, ff_f32(dweight), w, ff_f32(&head->weight_invnorm), s->CLS, s->D);
+    normalise_bwd(ctx, ff_f32(&head->dweight), w, ff_f32(&head->weight_invnorm), s->CLS,
+                  s->D);
 }

@@ -5,6 +5,10 @@
 void onednn_input(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *pixels,
                   const uint8_t *flip, int N, int H, int W)
 {
+    if (!pixels) {
+        pixels = ctx->step.pixels;
+        flip = ctx->step.flip;
+    }
     float value[256];
     for (int i = 0; i < 256; i++)
         value[i] = (float)((i / 255.0 - 0.5) / 0.5);

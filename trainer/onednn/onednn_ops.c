@@ -75,6 +75,7 @@ static const struct ff_ops onednn_ops = {
     .name = "onednn",
     .channel_align = 16,
     .input_channels = 3,
+    .activation_bytes = 4,
     .destroy = destroy,
     .describe = ff_ref_describe,
     .alloc = ff_ref_alloc,
@@ -82,6 +83,11 @@ static const struct ff_ops onednn_ops = {
     .upload = ff_ref_upload,
     .download = ff_ref_download,
     .sync = ff_ref_sync,
+    .step = ff_ref_step,
+    .loss = ff_ref_loss,
+    .step_result = ff_ref_step_result,
+    .loss_scale = ff_ref_loss_scale,
+    .set_loss_scale = ff_ref_set_loss_scale,
     .input = onednn_input,
     .conv_create = onednn_conv_create,
     .conv_destroy = onednn_conv_destroy,
@@ -99,11 +105,12 @@ static const struct ff_ops onednn_ops = {
     .linear_bwd = onednn_linear_bwd,
     .head_create = onednn_head_create,
     .head_destroy = onednn_head_destroy,
+    .head_pack = ff_ref_head_pack,
     .head_fwd = onednn_head_fwd,
     .head_bwd = onednn_head_bwd,
     .grad_check = onednn_grad_check,
     .sgd = onednn_sgd,
-    .step_result = ff_ref_step_result,
+    .head_update = onednn_head_update,
 };
 
 int ff_onednn_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, int threads,
@@ -114,6 +121,7 @@ int ff_onednn_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, int threa
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     struct ff_ops_ctx *base = &o->base;
     base->threads = threads;
+    base->loss_scale.value = 1;
     omp_set_num_threads(threads);
     o->rows = pick_rows();
     if (!FF_TRY_DNNL(base, dnnl_engine_create(&o->engine, dnnl_cpu, 0)) ||

@@ -152,16 +152,21 @@ void onednn_input(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *
 int onednn_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **head,
                        const struct ff_head_shape *shape, struct ff_err *err);
 void onednn_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head);
-void onednn_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *loss,
+void onednn_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                      const struct ff_tensor *embedding, const struct ff_tensor *weight,
                      const int64_t *label);
 void onednn_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                     struct ff_tensor *dembedding, struct ff_tensor *dweight,
-                     const struct ff_tensor *embedding, const struct ff_tensor *weight);
+                     struct ff_tensor *dembedding, const struct ff_tensor *embedding,
+                     const struct ff_tensor *weight);
+void onednn_head_update(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                        struct ff_tensor *weight, struct ff_tensor *velocity,
+                        const struct ff_sgd *sgd);
 void onednn_grad_check(struct ff_ops_ctx *ctx, const struct ff_tensor *dbackbone,
-                       const struct ff_tensor *dhead, const struct ff_sgd *sgd);
+                       const struct ff_head_plan *head);
 void onednn_sgd(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
                 struct ff_tensor *velocity, const struct ff_tensor *dweight,
-                const struct ff_sgd *sgd, bool clipped);
+                const struct ff_sgd *sgd);
+/* The centres' gradient (CLS, D) that head_bwd left. */
+const struct ff_tensor *onednn_head_dweight(const struct ff_head_plan *head);
 
 #endif

@@ -41,33 +41,49 @@ static double sum_squares(struct ff_ops_ctx *ctx, bool *finite,
 }
 
 void onednn_grad_check(struct ff_ops_ctx *ctx, const struct ff_tensor *dbackbone,
-                       const struct ff_tensor *dhead, const struct ff_sgd *sgd)
+                       const struct ff_head_plan *head)
 {
     bool finite, head_finite = true;
     ctx->result.grad_norm =
-        sqrt(sum_squares(ctx, &finite, dbackbone)) / sgd->loss_scale;
-    if (dhead)
-        sum_squares(ctx, &head_finite, dhead);
+        sqrt(sum_squares(ctx, &finite, dbackbone)) / ctx->loss_scale.value;
+    ctx->result.loss_scale = ctx->loss_scale.value;
+    if (head)
+        sum_squares(ctx, &head_finite, onednn_head_dweight(head));
     ctx->result.finite = finite && head_finite;
 }
 
-void onednn_sgd(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
-                struct ff_tensor *velocity, const struct ff_tensor *dweight,
-                const struct ff_sgd *sgd, bool clipped)
+/* Gradients count `factor` times. */
+static void update(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
+                   struct ff_tensor *velocity, const struct ff_tensor *dweight,
+                   const struct ff_sgd *sgd, double factor)
 {
+    const struct onednn_rows *k = onednn(ctx)->rows;
     if (!ctx->result.finite)
         return;
-    const struct onednn_rows *k = onednn(ctx)->rows;
-    double factor = 1.0;
-    if (clipped && sgd->clip_norm > 0)
-        factor = fmin(1.0, sgd->clip_norm / (ctx->result.grad_norm + 1e-6));
-    factor /= sgd->loss_scale;
 #pragma omp parallel num_threads(ctx->threads)
     {
         int64_t i, n;
         my_elements(&i, &n, weight->count);
         k->sgd(ff_f32(weight) + i, ff_f32(velocity) + i, ff_f32(dweight) + i,
                (float)factor, (float)sgd->momentum, (float)sgd->weight_decay,
-               (float)sgd->lr, n);
+               (float)ctx->step.lr, n);
     }
+}
+
+void onednn_sgd(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
+                struct ff_tensor *velocity, const struct ff_tensor *dweight,
+                const struct ff_sgd *sgd)
+{
+    double clip = 1.0;
+    if (sgd->clip_norm > 0)
+        clip = fmin(1.0, sgd->clip_norm / (ctx->result.grad_norm + 1e-6));
+    update(ctx, weight, velocity, dweight, sgd, clip / ctx->result.loss_scale);
+}
+
+void onednn_head_update(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                        struct ff_tensor *weight, struct ff_tensor *velocity,
+                        const struct ff_sgd *sgd)
+{
+    update(ctx, weight, velocity, onednn_head_dweight(head), sgd,
+           1.0 / ctx->result.loss_scale);
 }

@@ -13,21 +13,22 @@
 
 struct ff_head_plan {
     struct ff_head_shape shape;
-    double *embedding_norm; /* (N) */
-    double *weight_norm;    /* (CLS) */
-    double *cosine;         /* (N, CLS), unclamped */
-    double *dcosine;        /* (N, CLS), d loss / d unclamped cosine */
+    double *embedding_norm;   /* (N) */
+    double *weight_norm;      /* (CLS) */
+    double *cosine;           /* (N, CLS), unclamped */
+    double *dcosine;          /* (N, CLS), d loss / d unclamped cosine */
+    struct ff_tensor dweight; /* (CLS, D) */
 };
 
 void ff_ref_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
 {
-    (void)ctx;
     if (!head)
         return;
     free(head->embedding_norm);
     free(head->weight_norm);
     free(head->cosine);
     free(head->dcosine);
+    ff_ref_free(ctx, &head->dweight);
     free(head);
 }
 
@@ -45,7 +46,8 @@ int ff_ref_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
         head->dcosine = calloc(n * classes, sizeof(double));
     }
     if (!head || !head->embedding_norm || !head->weight_norm || !head->cosine ||
-        !head->dcosine) {
+        !head->dcosine ||
+        ff_ref_alloc(ctx, &head->dweight, shape->CLS * shape->D, 4, NULL)) {
         ff_ref_head_destroy(ctx, head);
         return ff_err_set(err, FF_ENOMEM, "out of memory: head of %lld classes",
                           (long long)shape->CLS);
@@ -78,13 +80,28 @@ static double with_margin(double *derivative, const struct ff_head_shape *s,
     return cos(theta + s->margin);
 }
 
-void ff_ref_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *loss,
+const struct ff_tensor *ff_ref_head_dweight(const struct ff_head_plan *head)
+{
+    return &head->dweight;
+}
+
+/* The CPU backends read the weight itself at every step. */
+void ff_ref_head_pack(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                      const struct ff_tensor *weight)
+{
+    (void)ctx;
+    (void)head;
+    (void)weight;
+}
+
+void ff_ref_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                      const struct ff_tensor *embedding, const struct ff_tensor *weight,
                      const int64_t *label)
 {
-    (void)ctx;
     const struct ff_head_shape *s = &head->shape;
     const float *e = ff_f32(embedding), *w = ff_f32(weight);
+    if (!label)
+        label = ctx->step.label;
     for (int64_t c = 0; c < s->CLS; c++)
         head->weight_norm[c] = norm(w + c * s->D, s->D);
     double total = 0;
@@ -112,10 +129,11 @@ void ff_ref_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *l
         for (int64_t c = 0; c < s->CLS; c++) {
             double g = exp(dcosine[c] - max) / sum - (c == label[n] ? 1.0 : 0.0);
             g *= s->scale / (double)s->N * (c == label[n] ? derivative : 1.0);
+            g *= ctx->loss_scale.value;
             dcosine[c] = fabs(cosine[c]) <= 1.0 ? g : 0.0;
         }
     }
-    *loss = (float)(total / s->N);
+    ctx->loss = (float)(total / s->N);
 }
 
 /* Adds the pull-back of d/d(unit vector) = sum_k coefficient[k] unit_k through x/|x|:
@@ -131,8 +149,8 @@ static void through_normalise(float *dx, const double *g, const float *x, double
 }
 
 void ff_ref_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                     struct ff_tensor *dembedding, struct ff_tensor *dweight,
-                     const struct ff_tensor *embedding, const struct ff_tensor *weight)
+                     struct ff_tensor *dembedding, const struct ff_tensor *embedding,
+                     const struct ff_tensor *weight)
 {
     const struct ff_head_shape *s = &head->shape;
     const float *e = ff_f32(embedding), *w = ff_f32(weight);
@@ -158,7 +176,7 @@ void ff_ref_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                 g[d] += head->dcosine[(int64_t)n * s->CLS + c] *
                         e[(int64_t)n * s->D + d] / head->embedding_norm[n];
         }
-        through_normalise(ff_f32(dweight) + c * s->D, g, w + c * s->D,
+        through_normalise(ff_f32(&head->dweight) + c * s->D, g, w + c * s->D,
                           head->weight_norm[c], s->D);
     }
     free(g);

@@ -5,7 +5,10 @@
 void ff_ref_input(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *pixels,
                   const uint8_t *flip, int N, int H, int W)
 {
-    (void)ctx;
+    if (!pixels) {
+        pixels = ctx->step.pixels;
+        flip = ctx->step.flip;
+    }
     float *y = ff_f32(dst);
     for (int n = 0; n < N; n++)
         for (int h = 0; h < H; h++)

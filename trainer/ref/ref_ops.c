@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The ref backend: plain loops in double accumulation, one thread, no dependency. It
  * decides who is right; speed is no reason to touch it. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ int ff_ref_alloc(struct ff_ops_ctx *ctx, struct ff_tensor *t, int64_t count,
     size_t rounded = (bytes + 63) / 64 * 64;
     t->data = aligned_alloc(64, rounded ? rounded : 64);
     t->count = count;
+    t->element_bytes = element_bytes;
     if (!t->data)
         return ff_err_set(err, FF_ENOMEM, "out of memory: %zu bytes wanted", bytes);
     memset(t->data, 0, rounded);
@@ -60,15 +62,40 @@ const char *ff_ref_describe(struct ff_ops_ctx *ctx)
     return ctx->description;
 }
 
+/* Ops run as they are called, so a step's values are those of the last call. */
+void ff_ref_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
+                 void (*queue)(void *arg), void *arg)
+{
+    ctx->step = *step;
+    if (queue)
+        queue(arg);
+}
+
+float ff_ref_loss(struct ff_ops_ctx *ctx)
+{
+    return ctx->error.code ? NAN : ctx->loss;
+}
+
 void ff_ref_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result)
 {
     *result = ctx->result;
+}
+
+struct ff_loss_scale ff_ref_loss_scale(struct ff_ops_ctx *ctx)
+{
+    return ctx->loss_scale;
+}
+
+void ff_ref_set_loss_scale(struct ff_ops_ctx *ctx, const struct ff_loss_scale *scale)
+{
+    ctx->loss_scale = *scale;
 }
 
 static const struct ff_ops ref_ops = {
     .name = "ref",
     .channel_align = 1,
     .input_channels = 3,
+    .activation_bytes = 4,
     .destroy = destroy,
     .describe = ff_ref_describe,
     .alloc = ff_ref_alloc,
@@ -76,6 +103,11 @@ static const struct ff_ops ref_ops = {
     .upload = ff_ref_upload,
     .download = ff_ref_download,
     .sync = ff_ref_sync,
+    .step = ff_ref_step,
+    .loss = ff_ref_loss,
+    .step_result = ff_ref_step_result,
+    .loss_scale = ff_ref_loss_scale,
+    .set_loss_scale = ff_ref_set_loss_scale,
     .input = ff_ref_input,
     .conv_create = ff_ref_conv_create,
     .conv_destroy = ff_ref_conv_destroy,
@@ -93,11 +125,12 @@ static const struct ff_ops ref_ops = {
     .linear_bwd = ff_ref_linear_bwd,
     .head_create = ff_ref_head_create,
     .head_destroy = ff_ref_head_destroy,
+    .head_pack = ff_ref_head_pack,
     .head_fwd = ff_ref_head_fwd,
     .head_bwd = ff_ref_head_bwd,
     .grad_check = ff_ref_grad_check,
     .sgd = ff_ref_sgd,
-    .step_result = ff_ref_step_result,
+    .head_update = ff_ref_head_update,
 };
 
 int ff_ref_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, int threads,
@@ -107,6 +140,7 @@ int ff_ref_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, int threads,
     if (!*ctx)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     (*ctx)->threads = threads;
+    (*ctx)->loss_scale.value = 1;
     snprintf((*ctx)->description, sizeof(*ctx)->description,
              "ref: plain loops, one thread");
     *ops = &ref_ops;

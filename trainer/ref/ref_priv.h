@@ -10,6 +10,9 @@
 struct ff_ops_ctx {
     int threads;
     struct ff_err error; /* first failure since the last sync */
+    struct ff_step step; /* values of the present one */
+    float loss;          /* of the last head_fwd */
+    struct ff_loss_scale loss_scale;
     struct ff_step_result result;
     char description[256];
 };
@@ -31,7 +34,12 @@ void ff_ref_upload(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *s
 void ff_ref_download(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor *src);
 int ff_ref_sync(struct ff_ops_ctx *ctx, struct ff_err *err);
 const char *ff_ref_describe(struct ff_ops_ctx *ctx);
+void ff_ref_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
+                 void (*queue)(void *arg), void *arg);
+float ff_ref_loss(struct ff_ops_ctx *ctx);
 void ff_ref_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result);
+struct ff_loss_scale ff_ref_loss_scale(struct ff_ops_ctx *ctx);
+void ff_ref_set_loss_scale(struct ff_ops_ctx *ctx, const struct ff_loss_scale *scale);
 
 /* ref_conv.c */
 int ff_ref_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **conv,
@@ -85,16 +93,23 @@ void ff_ref_input(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *
 int ff_ref_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **head,
                        const struct ff_head_shape *shape, struct ff_err *err);
 void ff_ref_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head);
-void ff_ref_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head, float *loss,
+void ff_ref_head_pack(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                      const struct ff_tensor *weight);
+void ff_ref_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
                      const struct ff_tensor *embedding, const struct ff_tensor *weight,
                      const int64_t *label);
 void ff_ref_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
-                     struct ff_tensor *dembedding, struct ff_tensor *dweight,
-                     const struct ff_tensor *embedding, const struct ff_tensor *weight);
+                     struct ff_tensor *dembedding, const struct ff_tensor *embedding,
+                     const struct ff_tensor *weight);
+void ff_ref_head_update(struct ff_ops_ctx *ctx, struct ff_head_plan *head,
+                        struct ff_tensor *weight, struct ff_tensor *velocity,
+                        const struct ff_sgd *sgd);
 void ff_ref_grad_check(struct ff_ops_ctx *ctx, const struct ff_tensor *dbackbone,
-                       const struct ff_tensor *dhead, const struct ff_sgd *sgd);
+                       const struct ff_head_plan *head);
 void ff_ref_sgd(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
                 struct ff_tensor *velocity, const struct ff_tensor *dweight,
-                const struct ff_sgd *sgd, bool clipped);
+                const struct ff_sgd *sgd);
+/* The centres' gradient (CLS, D) that head_bwd left. */
+const struct ff_tensor *ff_ref_head_dweight(const struct ff_head_plan *head);
 
 #endif
