@@ -54,6 +54,23 @@ endif
 ifeq ($(FUZZ),1)
 OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 endif
+# The CUDA backend: CUDA=0 leaves it out, CUDA=1 fails without nvcc; by itself it is built
+# where nvcc is found. libff_cuda.so is loaded at run time: the programs never link CUDA.
+CUDA_HOME ?= $(or $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null)),/usr/local/cuda)
+ifeq ($(wildcard $(CUDA_HOME)/bin/nvcc),)
+CUDA ?= 0
+else
+CUDA ?= 1
+endif
+NVCC := $(CUDA_HOME)/bin/nvcc
+# One machine code a target, and PTX of the last for what comes after.
+CUDA_TARGETS ?= 75 80 86 89 90
+CUDA_LAST := $(lastword $(CUDA_TARGETS))
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(foreach t,$(CUDA_TARGETS),-gencode arch=compute_$(t),code=sm_$(t)) \
+	-gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST) \
+	-Icommon -Itrainer -D_GNU_SOURCE -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+	$(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
+
 # The commit that programs record; rewritten, and with it cli.o, only when it is another.
 GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
@@ -70,8 +87,9 @@ EVAL := $(filter-out eval/ff_eval.c,$(call src,eval))
 HARNESS := $(filter-out harness/ff_grid.c,$(call src,harness))
 
 PROGRAMS := $(addprefix $(B)/bin/,ff-grid ff-train ff-eval ff-data)
-all: $(PROGRAMS) ## the four programs into build/bin/
-	@echo "built for the CPU (oneDNN); this version has no CUDA backend yet"
+CUDA_LIBRARY := $(if $(filter 1,$(CUDA)),$(if $(filter 00,$(SANITIZE)$(FUZZ)),$(B)/lib/libff_cuda.so))
+all: $(PROGRAMS) $(CUDA_LIBRARY) ## the four programs into build/bin/, and with CUDA build/lib/libff_cuda.so
+	@echo "built for the CPU (oneDNN)$(if $(CUDA_LIBRARY), and for CUDA (sm: $(CUDA_TARGETS)); without CUDA: no nvcc in $(CUDA_HOME)/bin)"
 
 # onednn_rows.c once for each instruction set; chosen at run time.
 ROWS := $(B)/obj/trainer/onednn/onednn_rows.o
@@ -114,10 +132,55 @@ $(B)/bin/ff-grid: $(call obj,harness/ff_grid.c) $(B)/libffharness.a $(B)/libffco
 $(B)/bin/ff-train: $(call obj,trainer/ff_train.c) $(B)/libfftrainer.a $(B)/libffdata.a $(B)/libffcommon.a
 $(B)/bin/ff-eval: $(call obj,eval/ff_eval.c) $(B)/libffeval.a $(B)/libfftrainer.a $(B)/libffdata.a $(B)/libffcommon.a
 $(B)/bin/ff-data: $(call obj,trainer/data/ff_data.c) $(B)/libffdata.a $(B)/libffcommon.a
+# All of common/, visible to libff_cuda.so.
+EXPORTS := $(if $(CUDA_LIBRARY),-rdynamic)
+linked = $(filter-out %/libffcommon.a,$(1)) $(if $(EXPORTS),-Wl$(comma)--whole-archive $(filter %/libffcommon.a,$(1)) -Wl$(comma)--no-whole-archive,$(filter %/libffcommon.a,$(1)))
+comma := ,
 $(B)/bin/%:
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(ARCH) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(ARCH) $(LDFLAGS) $(EXPORTS) -o $@ $(call linked,$^) $(LDLIBS)
+
+# -- the CUDA backend --
+
+CUDA_SRC := $(call src,trainer/cuda) $(wildcard trainer/cuda/*.cu)
+CUDA_OBJ := $(patsubst %,$(B)/obj/%.o,$(CUDA_SRC))
+$(B)/obj/trainer/cuda/%.cu.o: trainer/cuda/%.cu
+	$(call say,NVCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/trainer/cuda/%.c.o: trainer/cuda/%.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CFLAGS) -fPIC -fvisibility=hidden \
+		-MMD -MP -c -o $@ $<
+# Errors, log and files are the program's own: its symbols, found when this is loaded.
+$(B)/lib/libff_cuda.so: $(CUDA_OBJ)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -shared -o $@ $^ -L$(CUDA_HOME)/lib64 -lcudart_static -lcublasLt -lcudnn -lrt -ldl -pthread \
+		-Wl,-rpath,'$$ORIGIN:$(CUDA_HOME)/lib64' -Wl,--exclude-libs,ALL -Wl,-soname,libff_cuda.so
+
+# The same sources on a CPU, for tests: kernels as C++ (tests/emulated/emulator.h), host
+# code as it is, cuDNN and cuBLASLt by loops.
+EMULATED_SRC := $(filter-out trainer/cuda/cuda_dnn%.c trainer/cuda/cuda_gemm.c,$(CUDA_SRC)) \
+	$(wildcard tests/emulated/*.cpp) $(wildcard tests/emulated/*.c)
+EMULATED_OBJ := $(patsubst %,$(B)/obj/emulated/%.o,$(EMULATED_SRC))
+EMULATED_CXX := -std=c++17 $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(OPT) $(WARN)) -Wno-unknown-pragmas \
+	-DFF_CUDA_EMULATED -isystem $(CUDA_HOME)/include -iquote tests/emulated -iquote trainer/cuda
+$(B)/obj/emulated/%.cu.o: %.cu
+	$(call say,CXX,"$< emulated")
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -x c++ $(CPPFLAGS) $(EMULATED_CXX) -MMD -MP -c -o $@ $<
+$(B)/obj/emulated/%.cpp.o: %.cpp
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(EMULATED_CXX) -MMD -MP -c -o $@ $<
+$(B)/obj/emulated/%.c.o: %.c
+	$(call say,CC,"$< emulated")
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CFLAGS) $(ARCH) -MMD -MP -c -o $@ $<
+$(B)/libffemulated.a: $(EMULATED_OBJ)
 
 $(B)/obj/common/cli.o: CPPFLAGS += -DFF_GIT_COMMIT='"$(GIT_COMMIT)"'
 $(B)/obj/common/cli.o: $(B)/obj/git_commit
@@ -137,13 +200,27 @@ ALL_LIBS := $(foreach l,harness eval trainer data common,$(B)/libff$(l).a)
 $(B)/tests/%: $(B)/obj/tests/%.o $(ALL_LIBS)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(EXPORTS) -o $@ $(call linked,$^) -lcriterion $(LDLIBS)
+
+# tests/cuda/test_*.c twice: on the emulator, and against libff_cuda.so and a GPU.
+CUDA_TEST_SRC := $(call src,tests/cuda)
+CUDA_TESTS := $(if $(filter 1,$(CUDA)),$(patsubst tests/cuda/%.c,$(B)/tests/emulated/%,$(CUDA_TEST_SRC)) \
+	$(if $(CUDA_LIBRARY),$(patsubst tests/cuda/%.c,$(B)/tests/cuda/%,$(CUDA_TEST_SRC))))
+$(B)/obj/tests/emulated/%.o: tests/cuda/%.c
+	$(call say,CC,"$< emulated")
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -iquote tests/ops -iquote tests/unit -DFF_CUDA_EMULATED $(CFLAGS) $(ARCH) -MMD -MP -c -o $@ $<
+$(B)/obj/tests/cuda/%.o: CPPFLAGS += -iquote tests/ops -iquote tests/unit
+$(B)/tests/emulated/%: $(B)/obj/tests/emulated/%.o $(B)/libffemulated.a $(ALL_LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(filter-out -std=c11,$(CFLAGS)) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcriterion $(LDLIBS)
 
 BENCHES := $(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/bench))
 $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o $(ALL_LIBS)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(EXPORTS) -o $@ $(call linked,$^) $(LDLIBS)
 
 # A fuzz target with a main that replays files; with FUZZ=1 with libFuzzer's.
 REPLAYS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -157,7 +234,7 @@ $(B)/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(ALL_LIBS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 fuzzers: $(FUZZERS)
 
-tests-build: $(PROGRAMS) $(TESTS) $(REPLAYS)
+tests-build: $(PROGRAMS) $(CUDA_LIBRARY) $(TESTS) $(REPLAYS) $(CUDA_TESTS)
 
 deps: ## installs what is missing (prints it; sudo only if not root)
 	@bash tests/tools/install_packages.sh $(BUILD_PACKAGES)
@@ -172,10 +249,10 @@ demo: deps ## a whole sweep on synthetic faces on the CPU: 3 x 3 cells, a few mi
 
 test: deps-test ## every test: check, then whole sweeps through the real programs
 	@$(MAKE) --no-print-directory tests-build
-	@bash tests/run.sh $(B) unit ops cli fuzz pipeline
+	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),emulated) cli fuzz pipeline
 
 check: tests-build ## unit, op and command-line tests and the fuzz corpus alone
-	@bash tests/run.sh $(B) unit ops cli fuzz
+	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),emulated) cli fuzz
 
 fuzz: ## the fuzz targets into build/fuzz/ (clang, libFuzzer, sanitizers); see tests/fuzz/README.md
 	@$(MAKE) --no-print-directory CC=clang FUZZ=1 fuzzers

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Runs test suites: run.sh BUILD_DIR SUITE...
 #   unit, ops   Criterion programs BUILD_DIR/tests/<suite>/*
+#   emulated    the same, of the CUDA backend on a CPU; cuda: on a GPU, skipped without one
 #   cli         tests/cli/<area>/<case>.sh, each in its own scratch folder with the programs
 #               on PATH; siblings <case>.exit (default 0), .stdout.glob, .stderr.glob: every
 #               line of a .glob file must match a line of the output, in that order
@@ -102,8 +103,9 @@ run_corpus() { # program
 
 for suite in "$@"; do
     case "$suite" in
-    unit | ops) for program in "$build/tests/$suite"/test_*; do
-        [ -x "$program" ] && [ -f "$here/$suite/$(basename "$program").c" ] && run_criterion "$program"
+    unit | ops | cuda | emulated) for program in "$build/tests/$suite"/test_*; do
+        source="$here/${suite/emulated/cuda}/$(basename "$program").c"
+        [ -x "$program" ] && [ -f "$source" ] && run_criterion "$program"
     done ;;
     fuzz) for program in "$build/tests/fuzz"/fuzz_*; do
         [ -x "$program" ] && [ -f "$here/fuzz/$(basename "$program").c" ] && run_corpus "$program"

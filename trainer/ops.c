@@ -3,6 +3,9 @@
 #include "ops.h"
 
 #include <assert.h>
+#include <stdio.h>
+
+#include "cuda_load.h"
 
 struct ff_tensor ff_tensor_view(const struct ff_tensor *t, int64_t offset,
                                 int64_t count)
@@ -26,22 +29,33 @@ static int halves_refused(const struct ff_ops_options *o, struct ff_err *err)
                       name);
 }
 
+/* Why auto took what it took; kept for the caller. */
+static char auto_reason[600];
+
 int ff_ops_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, const char **reason,
                 const struct ff_ops_options *options, struct ff_err *err)
 {
-    const char *why = "as asked";
+    struct ff_err inner = FF_ERR_INIT;
     int rc = 0;
-    if (options->backend == FF_BACKEND_CUDA)
-        return ff_err_set(err, FF_EUSAGE,
-                          "backend: cuda is not in this build (use backend: onednn)");
-    if (options->backend == FF_BACKEND_AUTO)
-        why = "this build has no CUDA backend";
-    rc = halves_refused(options, err);
-    if (!rc && options->backend == FF_BACKEND_REF)
-        rc = ff_ref_open(ops, ctx, options->threads, err);
-    else if (!rc)
-        rc = ff_onednn_open(ops, ctx, options->threads, err);
     if (reason)
-        *reason = why;
-    return rc;
+        *reason = "as asked";
+    if (options->backend == FF_BACKEND_CUDA) {
+        rc = ff_cuda_load(ops, ctx, options, &inner);
+        return rc ? ff_err_set(err, rc, "backend: cuda: %s", inner.text) : 0;
+    }
+    if (options->backend == FF_BACKEND_AUTO) {
+        rc = ff_cuda_load(ops, ctx, options, &inner);
+        if (reason)
+            *reason = rc ? auto_reason : "auto: a GPU is there";
+        /* A GPU that is there but full, held or broken is no reason to go on slowly. */
+        if (rc != FF_EUSAGE)
+            return rc ? ff_err_set(err, rc, "%s", inner.text) : 0;
+        snprintf(auto_reason, sizeof auto_reason, "auto: %.500s", inner.text);
+    }
+    rc = halves_refused(options, err);
+    if (rc)
+        return rc;
+    return options->backend == FF_BACKEND_REF
+               ? ff_ref_open(ops, ctx, options->threads, err)
+               : ff_onednn_open(ops, ctx, options->threads, err);
 }

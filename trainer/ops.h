@@ -74,6 +74,8 @@ struct ff_sgd {
 /* What changes from one training step to the next. Host memory, borrowed by the call.
  */
 struct ff_step {
+    int N;
+    int64_t image_bytes;   /* H * W * 3 */
     const uint8_t *pixels; /* (N, H, W, 3), for `input` without pixels of its own */
     const uint8_t *flip;   /* (N) or NULL */
     const int64_t *label;  /* (N), for `head_fwd` without labels of its own */

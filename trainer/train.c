@@ -327,8 +327,13 @@ static int take_step(struct ff_train *run, struct open_line *line, struct ff_err
     int rc = ff_loader_next(&batch, run->loader, err);
     if (rc)
         return rc;
-    const struct ff_step step = {
-        .pixels = batch.pixels, .flip = batch.flip, .label = batch.label, .lr = lr};
+    const int64_t side = run->params->image_size;
+    const struct ff_step step = {.N = (int)run->params->batch,
+                                 .image_bytes = side * side * 3,
+                                 .pixels = batch.pixels,
+                                 .flip = batch.flip,
+                                 .label = batch.label,
+                                 .lr = lr};
     run->ops->step(run->ctx, &step, queue_step, run);
     run->model->batches_tracked++;
     double loss = (double)run->ops->loss(run->ctx);

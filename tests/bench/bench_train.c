@@ -415,7 +415,13 @@ static void queue_step(void *arg)
 static int run_steps(struct bench *b, int64_t steps, struct ff_err *err)
 {
     /* A small LR: one batch learnt by heart would leave gradients of denormal size. */
-    const struct ff_step values = {b->pixels, b->flip, b->label, 1e-4};
+    const int64_t side = b->params.image_size;
+    const struct ff_step values = {.N = (int)b->params.batch,
+                                   .image_bytes = side * side * 3,
+                                   .pixels = b->pixels,
+                                   .flip = b->flip,
+                                   .label = b->label,
+                                   .lr = 1e-4};
     for (int64_t i = 0; i < steps; i++) {
         struct ff_step_result result = {.finite = true};
         b->ops->step(b->ctx, &values, queue_step, b);

@@ -215,7 +215,13 @@ static float step(struct net *net, struct ff_step_result *result, int t, double 
     struct ff_model *m = net->model;
     fill_batch(net->pixels, net->flip, net->label, t * net->shape.N, net->shape.N,
                m->config.image_size_px, net->shape.CLS);
-    const struct ff_step values = {net->pixels, net->flip, net->label, lr};
+    const int64_t side = m->config.image_size_px;
+    const struct ff_step values = {.N = net->shape.N,
+                                   .image_bytes = side * side * 3,
+                                   .pixels = net->pixels,
+                                   .flip = net->flip,
+                                   .label = net->label,
+                                   .lr = lr};
     ops->step(net->ctx, &values, queue_step, net);
     float loss = ops->loss(net->ctx);
     ops->step_result(net->ctx, result);

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/* Every op of the cuda backend against ref, from the same rounded inputs, in each
+ * precision. */
+#include "cuda_fixture.h"
+
+static const struct precision *now; /* under test */
+
+/* -- convolution -- */
+
+static void compare_conv(const char *line)
+{
+    struct side ref = side_open(FF_BACKEND_REF, 1);
+    struct side s = cuda_open_side(now->precision, now->head);
+    struct ff_conv_shape shape;
+    char name[64];
+    int fields = sscanf(line, "%63s %d %d %d %d %d %d %d %d %d %d", name, &shape.N,
+                        &shape.C, &shape.H, &shape.W, &shape.K, &shape.R, &shape.S,
+                        &shape.stride, &shape.pad, &shape.groups);
+    cr_assert(eq(int, fields, 11), "%s", line);
+    int P = ff_conv_out(shape.H, shape.R, shape.stride, shape.pad);
+    int Q = ff_conv_out(shape.W, shape.S, shape.stride, shape.pad);
+    int64_t in = (int64_t)shape.N * shape.H * shape.W * shape.C;
+    int64_t out = (int64_t)shape.N * P * Q * shape.K;
+    int64_t weights = (int64_t)shape.K * shape.R * shape.S * (shape.C / shape.groups);
+    struct ff_tensor src[2], weight[2], ddst[2], add[2], dst[2], dsrc[2], dweight[2],
+        stats[2], half;
+    put_both(&src[0], &src[1], &s, &ref, "src", in, 0.2, 1);
+    put_both(&ddst[0], &ddst[1], &s, &ref, "ddst", out, 0, 1);
+    put_both(&add[0], &add[1], &s, &ref, "add", in, 0, 1);
+    /* f32 weights that halves hold exactly, so that packing loses nothing. */
+    put_both(&half, &weight[1], &s, &ref, "weight", weights, 0, 0.1);
+    float *values = take(&ref, &weight[1]);
+    weight[0] = put(&s, values, weights);
+    free(values);
+    struct side *sides[2] = {&s, &ref};
+    for (int k = 0; k < 2; k++) {
+        struct side *x = sides[k];
+        struct ff_conv *conv;
+        struct ff_err err = FF_ERR_INIT;
+        int rc = x->ops->conv_create(x->ctx, &conv, &shape, true, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        dst[k] = k ? poisoned(x, out) : poisoned_activation(x, out);
+        dsrc[k] = k ? poisoned(x, in) : poisoned_activation(x, in);
+        dweight[k] = poisoned(x, weights);
+        stats[k] = doubles(x, 2 * shape.K);
+        x->ops->conv_pack(x->ctx, conv, &weight[k]);
+        x->ops->conv_fwd(x->ctx, conv, &dst[k], &src[k], &stats[k]);
+        x->ops->conv_bwd_data(x->ctx, conv, &dsrc[k], &ddst[k], &add[k]);
+        x->ops->conv_bwd_weights(x->ctx, conv, &dweight[k], &src[k], &ddst[k]);
+        rc = x->ops->sync(x->ctx, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        x->ops->conv_destroy(x->ctx, conv);
+    }
+    CLOSE(&s, &dst[0], &ref, &dst[1], now->limit, "conv_fwd", line);
+    CLOSE(&s, &dsrc[0], &ref, &dsrc[1], now->limit, "conv_bwd_data", line);
+    CLOSE(&s, &dweight[0], &ref, &dweight[1], now->limit, "conv_bwd_weights", line);
+    for (int k = 0; k < 2; k++)
+        FREE_ALL(sides[k], &src[k], &weight[k], &ddst[k], &add[k], &dst[k], &dsrc[k],
+                 &dweight[k], &stats[k]);
+    FREE_ALL(&s, &half);
+    side_close(&s);
+    side_close(&ref);
+}
+
+Test(cuda_conv, matches_ref)
+{
+    for (int p = 0; p < PRECISIONS; p++) {
+        now = &precisions[p];
+        for_each_shape("cuda_conv.txt", compare_conv);
+    }
+}
+
+/* -- BN -- */
+
+struct bn_values {
+    struct ff_bn bn, bn2;
+    struct ff_tensor slope, src, residual, ddst, add;
+    struct ff_tensor stats, stats_out, dst, dsrc, dweight, dbias, dslope;
+};
+
+static struct ff_bn make_bn(struct side *s, const char *name, int C)
+{
+    char stream[64];
+    snprintf(stream, sizeof stream, "%s.bias", name);
+    return (struct ff_bn){.C = C,
+                          .weight = put_random(s, name, C, 1, 0.3),
+                          .bias = put_random(s, stream, C, 0, 0.5),
+                          .running_mean = put_random(s, "rm", C, 0, 1),
+                          .running_var = put_random(s, "rv", C, 3, 0.1),
+                          .mean = poisoned(s, C),
+                          .invstd = poisoned(s, C),
+                          .scale = poisoned(s, C),
+                          .shift = poisoned(s, C)};
+}
+
+static void free_bn(struct side *s, struct ff_bn *bn)
+{
+    FREE_ALL(s, &bn->weight, &bn->bias, &bn->running_mean, &bn->running_var, &bn->mean,
+             &bn->invstd, &bn->scale, &bn->shift);
+}
+
+static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
+                        bool wide)
+{
+    v->bn = make_bn(s, "bn", C);
+    v->bn2 = make_bn(s, "bn2", C);
+    v->slope = put_random(s, "slope", C, 0.25, 0.1);
+    v->stats = doubles(s, 2 * C);
+    v->stats_out = doubles(s, 2 * C);
+    v->dst = wide ? poisoned(s, M * C) : poisoned_activation(s, M * C);
+    v->dsrc = poisoned_activation(s, M * C);
+    v->dweight = poisoned(s, C);
+    v->dbias = poisoned(s, C);
+    v->dslope = poisoned(s, C);
+}
+
+static void free_values(struct side *s, struct bn_values *v)
+{
+    free_bn(s, &v->bn);
+    free_bn(s, &v->bn2);
+    FREE_ALL(s, &v->slope, &v->src, &v->residual, &v->ddst, &v->add, &v->stats,
+             &v->stats_out, &v->dst, &v->dsrc, &v->dweight, &v->dbias, &v->dslope);
+}
+
+/* kind bits: 1 PReLU, 2 residual, 4 residual with its own BN, 8 add in backward. */
+static void run_bn(struct side *s, struct bn_values *v, int kind, int64_t M, int C)
+{
+    const struct ff_tensor *slope = kind & 1 ? &v->slope : NULL;
+    const struct ff_ops *ops = s->ops;
+    ops->bn_stats(s->ctx, &v->stats, &v->src, M, C);
+    ops->bn_finalize(s->ctx, &v->bn, &v->stats, M);
+    ops->bn_stats(s->ctx, &v->stats_out, &v->residual, M, C);
+    ops->bn_finalize(s->ctx, &v->bn2, &v->stats_out, M);
+    ops->bn_apply(s->ctx, &v->dst, &v->src, &v->bn, slope,
+                  kind & 6 ? &v->residual : NULL, kind & 4 ? &v->bn2 : NULL,
+                  &v->stats_out, M);
+    ops->bn_bwd_reduce(s->ctx, &v->dweight, &v->dbias, slope ? &v->dslope : NULL,
+                       &v->ddst, &v->src, &v->bn, slope, M);
+    ops->bn_bwd_apply(s->ctx, &v->dsrc, &v->ddst, &v->src, &v->bn, slope, &v->dweight,
+                      &v->dbias, kind & 8 ? &v->add : NULL, M);
+}
+
+/* Inputs whose pre-activation lies within rounding of PReLU's kink are moved: two right
+ * programs may take different sides there. */
+static void leave_kink(struct side *s, struct side *ref, struct bn_values *got,
+                       struct bn_values *want, int64_t M, int C)
+{
+    struct ff_tensor spare[2] = {poisoned(ref, C), poisoned(ref, C)};
+    struct ff_bn bn = want->bn;
+    bn.running_mean = spare[0]; /* finalize moves them */
+    bn.running_var = spare[1];
+    ref->ops->bn_stats(ref->ctx, &want->stats, &want->src, M, C);
+    ref->ops->bn_finalize(ref->ctx, &bn, &want->stats, M);
+    const float *scale = bn.scale.data, *shift = bn.shift.data;
+    float *x = take(ref, &want->src);
+    for (int64_t i = 0; i < M * C; i++)
+        if (fabsf(scale[i % C] * x[i] + shift[i % C]) < 0.05f)
+            x[i] += 0.25f / scale[i % C];
+    s->ops->upload(s->ctx, &got->src, x);
+    s->ops->download(s->ctx, x, &got->src);
+    ref->ops->upload(ref->ctx, &want->src, x);
+    free(x);
+    FREE_ALL(ref, &spare[0], &spare[1]);
+}
+
+static void compare_bn(const char *line)
+{
+    char name[64];
+    int M, C;
+    cr_assert(eq(int, sscanf(line, "%63s %d %d", name, &M, &C), 3));
+    /* Every bit alone and with the others; 16: f32 out, f32 gradient in, the last BN.
+     */
+    static const int kinds[] = {11, 12, 21, 24, 0, 1, 2, 4, 9, 13, 17, 27};
+    int count = now->precision == FF_PRECISION_FP16 ? 12 : 4;
+    for (int k = 0; k < count; k++) {
+        int kind = kinds[k];
+        bool wide = kind & 16;
+        struct side ref = side_open(FF_BACKEND_REF, 1);
+        struct side s = cuda_open_side(now->precision, now->head);
+        struct bn_values got, want;
+        int64_t n = (int64_t)M * C;
+        make_values(&got, &s, M, C, wide);
+        make_values(&want, &ref, M, C, wide);
+        put_both(&got.src, &want.src, &s, &ref, "src", n, 2, 1.5);
+        put_both(&got.residual, &want.residual, &s, &ref, "residual", n, 0, 1);
+        put_both(&got.add, &want.add, &s, &ref, "add", n, 0, 1);
+        if (wide) {
+            got.ddst = put_random(&s, "ddst", n, 0.1, 1);
+            want.ddst = put_random(&ref, "ddst", n, 0.1, 1);
+        } else {
+            put_both(&got.ddst, &want.ddst, &s, &ref, "ddst", n, 0.1, 1);
+        }
+        leave_kink(&s, &ref, &got, &want, M, C);
+        run_bn(&ref, &want, kind, M, C);
+        run_bn(&s, &got, kind, M, C);
+        CLOSE(&s, &got.bn.mean, &ref, &want.bn.mean, 5e-6, "mean", line);
+        CLOSE(&s, &got.bn.invstd, &ref, &want.bn.invstd, 5e-6, "invstd", line);
+        CLOSE(&s, &got.bn.scale, &ref, &want.bn.scale, 5e-6, "scale", line);
+        CLOSE(&s, &got.bn.running_mean, &ref, &want.bn.running_mean, 5e-6,
+              "running_mean", line);
+        CLOSE(&s, &got.bn.running_var, &ref, &want.bn.running_var, 5e-6, "running_var",
+              line);
+        CLOSE(&s, &got.dst, &ref, &want.dst, wide ? 5e-6 : now->limit, "apply", line);
+        CLOSE(&s, &got.dbias, &ref, &want.dbias, 2e-5, "dbias", line);
+        CLOSE(&s, &got.dweight, &ref, &want.dweight, 2e-5, "dweight", line);
+        if (kind & 1)
+            CLOSE(&s, &got.dslope, &ref, &want.dslope, 2e-5, "dslope", line);
+        CLOSE(&s, &got.dsrc, &ref, &want.dsrc, fmax(2e-5, now->limit), "bwd_apply",
+              line);
+        /* The sums of the result, by way of a second finalize. */
+        s.ops->bn_finalize(s.ctx, &got.bn, &got.stats_out, M);
+        ref.ops->bn_stats(ref.ctx, &want.stats_out, &want.dst, M, C);
+        ref.ops->bn_finalize(ref.ctx, &want.bn, &want.stats_out, M);
+        CLOSE(&s, &got.bn.mean, &ref, &want.bn.mean, now->limit, "mean of the result",
+              line);
+        CLOSE(&s, &got.bn.invstd, &ref, &want.bn.invstd, now->limit,
+              "invstd of the result", line);
+        free_values(&s, &got);
+        free_values(&ref, &want);
+        side_close(&s);
+        side_close(&ref);
+    }
+}
+
+Test(cuda_bn, matches_ref)
+{
+    for (int p = 0; p < PRECISIONS; p++) {
+        now = &precisions[p];
+        for_each_shape("cuda_bn.txt", compare_bn);
+    }
+}
+
+/* The residual stream's mean is large against its spread: no digits may be lost. */
+Test(cuda_bn, statistics_keep_their_digits_far_from_zero)
+{
+    enum { M = 3000, C = 8 };
+    struct side s = cuda_open_side(FF_PRECISION_FP32, 0);
+    struct ff_bn bn = make_bn(&s, "bn", C);
+    struct ff_tensor src = put_random(&s, "src", M * C, 3000, 1.5);
+    struct ff_tensor stats = doubles(&s, 2 * C);
+    s.ops->bn_stats(s.ctx, &stats, &src, M, C);
+    s.ops->bn_finalize(s.ctx, &bn, &stats, M);
+    float *x = take(&s, &src), *invstd = take(&s, &bn.invstd);
+    for (int k = 0; k < C; k++) {
+        double mean = 0, var = 0;
+        for (int64_t m = 0; m < M; m++)
+            mean += (double)x[m * C + k] / M;
+        for (int64_t m = 0; m < M; m++)
+            var += ((double)x[m * C + k] - mean) * ((double)x[m * C + k] - mean) / M;
+        double want = 1 / sqrt(var + 1e-5);
+        cr_assert(epsilon_eq(dbl, (double)invstd[k], want, 1e-5 * want));
+    }
+    free(x);
+    free(invstd);
+    free_bn(&s, &bn);
+    FREE_ALL(&s, &src, &stats);
+    side_close(&s);
+}
+
+Test(cuda_bn, running_statistics_give_scale_and_shift)
+{
+    enum { C = 24 };
+    struct side ref = side_open(FF_BACKEND_REF, 1);
+    struct side s = cuda_open_side(FF_PRECISION_FP32, 0);
+    struct ff_bn got = make_bn(&s, "bn", C), want = make_bn(&ref, "bn", C);
+    s.ops->bn_finalize_running(s.ctx, &got);
+    ref.ops->bn_finalize_running(ref.ctx, &want);
+    CLOSE(&s, &got.scale, &ref, &want.scale, 1e-6, "scale", "running");
+    CLOSE(&s, &got.shift, &ref, &want.shift, 1e-6, "shift", "running");
+    free_bn(&s, &got);
+    free_bn(&ref, &want);
+    side_close(&s);
+    side_close(&ref);
+}
+
+/* -- linear, input -- */
+
+Test(cuda_linear, matches_ref)
+{
+    static const int sizes[][3] = {{1, 16, 8}, {3, 56, 40}, {8, 784, 128}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int N = sizes[i][0], F = sizes[i][1], D = sizes[i][2];
+        struct side s[2] = {cuda_open_side(FF_PRECISION_FP16, 0),
+                            side_open(FF_BACKEND_REF, 1)};
+        struct ff_tensor out[2][4], in[2][4];
+        for (int k = 0; k < 2; k++) {
+            in[k][0] = put_random(&s[k], "src", (int64_t)N * F, 0.2, 1);
+            in[k][1] = put_random(&s[k], "weight", (int64_t)D * F, 0, 0.1);
+            in[k][2] = put_random(&s[k], "bias", D, 0, 1);
+            in[k][3] = put_random(&s[k], "ddst", (int64_t)N * D, 0, 1);
+            out[k][0] = poisoned(&s[k], (int64_t)N * D);
+            out[k][1] = poisoned(&s[k], (int64_t)N * F);
+            out[k][2] = poisoned(&s[k], (int64_t)D * F);
+            out[k][3] = poisoned(&s[k], D);
+            s[k].ops->linear_fwd(s[k].ctx, &out[k][0], &in[k][0], &in[k][1], &in[k][2],
+                                 N, F, D);
+            s[k].ops->linear_bwd(s[k].ctx, &out[k][1], &out[k][2], &out[k][3],
+                                 &in[k][3], &in[k][0], &in[k][1], N, F, D);
+        }
+        for (int t = 0; t < 4; t++)
+            CLOSE(&s[0], &out[0][t], &s[1], &out[1][t], 5e-6, "linear", "");
+        for (int k = 0; k < 2; k++) {
+            for (int t = 0; t < 4; t++)
+                FREE_ALL(&s[k], &in[k][t], &out[k][t]);
+            side_close(&s[k]);
+        }
+    }
+}
+
+Test(cuda_input, normalises_mirrors_and_pads)
+{
+    enum { N = 3, H = 4, W = 5 };
+    uint8_t pixels[N * H * W * 3], flip[N] = {0, 1, 0};
+    for (int i = 0; i < N * H * W * 3; i++)
+        pixels[i] = (uint8_t)(i * 37);
+    for (int p = 0; p < PRECISIONS; p++) {
+        struct side s = cuda_open_side(precisions[p].precision, 0);
+        int C = s.ops->input_channels;
+        for (int mirrored = 0; mirrored < 2; mirrored++) {
+            struct ff_tensor dst = poisoned_activation(&s, (int64_t)N * H * W * C);
+            s.ops->input(s.ctx, &dst, pixels, mirrored ? flip : NULL, N, H, W);
+            float *got = take(&s, &dst);
+            for (int i = 0; i < N * H * W * C; i++) {
+                int c = i % C, at = i / C, w = at % W, n = at / W / H;
+                int from = mirrored && flip[n] ? at - w + W - 1 - w : at;
+                double want =
+                    c < 3 ? ((double)pixels[3 * from + c] / 255 - 0.5) / 0.5 : 0;
+                cr_assert(epsilon_eq(dbl, (double)got[i], want, precisions[p].limit));
+            }
+            free(got);
+            FREE_ALL(&s, &dst);
+        }
+        side_close(&s);
+    }
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolutions: plans by cuDNN (cuda_dnn.h), weights and their gradients in the
+ * activations' type, cast to and from the f32 blocks in one kernel for all.
+ *
+ * Which engine a plan takes is looked up: first among the choices of the run that is
+ * being resumed, then in the cache file of this device, else it is timed here and
+ * noted. The channel sums come out of the forward pass's own epilogue where cuDNN has
+ * an engine for that, else from a pass over the result. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda_choices.h"
+#include "cuda_dnn.h"
+#include "cuda_priv.h"
+#include "log.h"
+
+/* More workspace buys nothing that was seen; a plan that needs more is left out. */
+#define WORKSPACE_LIMIT_BYTES ((int64_t)512 << 20)
+#define NO_STATS "none"
+
+struct cuda_dnn {
+    cudnnHandle_t handle;
+    struct dnn_target target;
+    struct cuda_choices_device device;
+    struct cuda_choices choices; /* of this run; what is asked for first */
+    struct cuda_choices cache;
+    bool tuned; /* the cache has entries that its file has not */
+};
+
+struct ff_conv {
+    struct ff_conv_shape shape;
+    struct dnn_plan *forward, *by_data, *by_weights;
+    bool has_stats;         /* forward gives the channel sums */
+    void *weight, *dweight; /* (K, R, S, C / groups) halves; NULL in f32 */
+    void *packed;           /* what the plans read: weight, or the f32 block */
+    int64_t weight_count;
+};
+
+int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
+{
+    struct cuda_dnn *d = cu->dnn = calloc(1, sizeof *d);
+    struct cudaDeviceProp properties;
+    if (!d)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    cudnnStatus_t status = cudnnCreate(&d->handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnSetStream(d->handle, cu->stream);
+    if (status != CUDNN_STATUS_SUCCESS)
+        return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
+    int rc = dnn_target_open(&d->target, d->handle, err);
+    if (rc)
+        return rc;
+    if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
+        !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
+        *err = cu->error;
+        return err->code;
+    }
+    d->device.name = strdup(properties.name);
+    d->device.sm = 10 * properties.major + properties.minor;
+    d->device.cudnn = (int)cudnnGetVersion();
+    d->device.deterministic = cu->deterministic;
+    if (!d->device.name)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    struct ff_err ignored = FF_ERR_INIT; /* no cache is no reason to stop */
+    if (cuda_choices_load(&d->cache, &d->device, &ignored))
+        ff_warn("%s", ignored.text);
+    return 0;
+}
+
+/* Keeps what was timed for the next run on such a device. */
+static void save_cache(struct cuda_dnn *d)
+{
+    struct ff_err err = FF_ERR_INIT;
+    if (d->tuned && cuda_choices_save(&d->cache, &d->device, &err))
+        ff_warn("%s", err.text);
+    d->tuned = false;
+}
+
+void cuda_conv_close(struct cuda_ctx *cu)
+{
+    struct cuda_dnn *d = cu->dnn;
+    if (!d)
+        return;
+    save_cache(d);
+    cuda_choices_fini(&d->choices);
+    cuda_choices_fini(&d->cache);
+    dnn_target_close(&d->target);
+    if (d->handle)
+        cudnnDestroy(d->handle);
+    free((void *)d->device.name);
+    free(d);
+    cu->dnn = NULL;
+}
+
+int cuda_conv_choices(struct ff_ops_ctx *ctx, char **text, struct ff_err *err)
+{
+    struct cuda_dnn *d = cuda_of(ctx)->dnn;
+    char header[CUDA_CHOICES_HEADER];
+    *text = cuda_choices_text(&d->choices, cuda_choices_header(header, &d->device));
+    return *text ? 0 : ff_err_set(err, FF_ENOMEM, "out of memory");
+}
+
+int cuda_conv_set_choices(struct ff_ops_ctx *ctx, const char *text, struct ff_err *err)
+{
+    struct cuda_dnn *d = cuda_of(ctx)->dnn;
+    char header[CUDA_CHOICES_HEADER];
+    struct ff_err inner = FF_ERR_INIT;
+    cuda_choices_header(header, &d->device);
+    int rc = cuda_choices_parse(&d->choices, text, "the checkpoint's choices", header,
+                                &inner);
+    if (rc == FF_EUSAGE) { /* of another device or version: this one makes its own */
+        ff_warn("the checkpoint's choices of convolution engines are for another "
+                "device: %s",
+                inner.text);
+        return 0;
+    }
+    if (rc)
+        ff_err_set(err, rc, "%s", inner.text);
+    return rc;
+}
+
+/* The fastest engine, timed on the device; NO_STATS where there is none. */
+static int tune(struct cuda_dnn *d, char choice[DNN_CHOICE_TEXT],
+                const struct dnn_problem *problem, struct ff_err *err)
+{
+    const struct dnn_tuning tuning = {.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES};
+    struct dnn_tuned tuned;
+    int rc = dnn_tune(&tuned, &d->target, d->handle, problem, &tuning, err);
+    if (rc == FF_EUSAGE && problem->kind == DNN_FWD_STATS) {
+        strcpy(choice, NO_STATS);
+        return 0;
+    }
+    if (!rc)
+        strcpy(choice, tuned.choice);
+    return rc;
+}
+
+/* *plan NULL where there are no channel sums to be had. */
+static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
+                     const struct ff_conv_shape *shape, enum dnn_kind kind,
+                     struct ff_err *err)
+{
+    struct cuda_dnn *d = cu->dnn;
+    const struct dnn_problem problem = {*shape, cu->type, kind, cu->deterministic,
+                                        false};
+    char text[DNN_PROBLEM_TEXT], timed[DNN_CHOICE_TEXT];
+    int rc = 0;
+    *plan = NULL;
+    dnn_problem_text(text, &problem);
+    const char *choice = cuda_choices_get(&d->choices, text);
+    if (!choice) {
+        choice = cuda_choices_get(&d->cache, text);
+        if (!choice) {
+            rc = tune(d, timed, &problem, err);
+            choice = timed;
+            if (!rc)
+                rc = cuda_choices_set(&d->cache, text, choice, err);
+            d->tuned = true;
+        }
+        if (!rc)
+            rc = cuda_choices_set(&d->choices, text, choice, err);
+        if (rc)
+            return rc;
+        choice = cuda_choices_get(&d->choices, text);
+    }
+    if (strcmp(choice, NO_STATS) == 0)
+        return 0;
+    rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
+    if (!rc)
+        rc = cuda_workspace(cu, (size_t)dnn_plan_workspace_bytes(*plan), err);
+    return rc;
+}
+
+void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
+{
+    (void)ctx;
+    if (!conv)
+        return;
+    dnn_plan_destroy(conv->forward);
+    dnn_plan_destroy(conv->by_data);
+    dnn_plan_destroy(conv->by_weights);
+    cudaFree(conv->weight);
+    cudaFree(conv->dweight);
+    free(conv);
+}
+
+static int make_plans(struct cuda_ctx *cu, struct ff_conv *conv, bool training,
+                      struct ff_err *err)
+{
+    const struct ff_conv_shape *s = &conv->shape;
+    int rc = 0;
+    if (training)
+        rc = make_plan(cu, &conv->forward, s, DNN_FWD_STATS, err);
+    conv->has_stats = conv->forward != NULL;
+    if (!rc && !conv->forward)
+        rc = make_plan(cu, &conv->forward, s, DNN_FWD, err);
+    if (!rc && training)
+        rc = make_plan(cu, &conv->by_weights, s, DNN_BWD_WEIGHTS, err);
+    if (!rc && training)
+        rc = make_plan(cu, &conv->by_data, s, DNN_BWD_DATA, err);
+    return rc;
+}
+
+int cuda_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **out,
+                     const struct ff_conv_shape *shape, bool training,
+                     struct ff_err *err)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    struct ff_conv *conv = calloc(1, sizeof *conv);
+    *out = NULL;
+    if (!conv)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    conv->shape = *shape;
+    conv->weight_count =
+        (int64_t)shape->K * shape->R * shape->S * (shape->C / shape->groups);
+    size_t bytes = (size_t)conv->weight_count * (size_t)cuda_type_bytes(cu->type);
+    int rc = make_plans(cu, conv, training, err);
+    if (!rc && cu->type != CUDA_F32)
+        rc = cuda_alloc_bytes(cu, &conv->weight, bytes, err);
+    if (!rc && cu->type != CUDA_F32 && training)
+        rc = cuda_alloc_bytes(cu, &conv->dweight, bytes, err);
+    if (rc) {
+        cuda_conv_destroy(ctx, conv);
+        return rc;
+    }
+    *out = conv;
+    return 0;
+}
+
+void cuda_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
+                    const struct ff_tensor *weight)
+{
+    conv->packed = conv->weight ? conv->weight : weight->data;
+    if (conv->weight)
+        cuda_cast_later(cuda_of(ctx), conv->weight, cuda_of(ctx)->type, weight->data,
+                        CUDA_F32, conv->weight_count);
+}
+
+static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, void *x, void *w,
+                    void *y, float *sum, float *sum_sq)
+{
+    struct ff_err err = FF_ERR_INIT;
+    int rc = dnn_plan_execute(plan, cu->dnn->handle, cu->workspace, x, w, y, sum,
+                              sum_sq, &err);
+    if (rc)
+        cuda_fail(cu, rc, &err);
+}
+
+void cuda_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv, struct ff_tensor *dst,
+                   const struct ff_tensor *src, struct ff_tensor *stats)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    /* An epilogue's sums are f32 and lie in the first half of the tensor's bytes. A
+     * network in eval mode that borrowed a training plan wants none: they go where the
+     * next statistics will be written. */
+    float *sums = stats ? stats->data : (void *)cu->partial;
+    cuda_cast_flush(cu, true);
+    execute(cu, conv->forward, src->data, conv->packed, dst->data, sums,
+            sums + conv->shape.K);
+    if (stats && conv->has_stats)
+        cuda_bn_stats_are_f32(cu, stats, true);
+    else if (stats)
+        cuda_bn_stats(ctx, stats, dst, dst->count / conv->shape.K, conv->shape.K);
+}
+
+void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
+                        struct ff_tensor *dsrc, const struct ff_tensor *ddst,
+                        const struct ff_tensor *add)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    const struct ff_conv_shape *s = &conv->shape;
+    cuda_cast_flush(cu, true);
+    execute(cu, conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
+    if (add)
+        cuda_add(cu, dsrc->data, add->data, cu->type,
+                 (int64_t)s->N * s->H * s->W * s->C);
+}
+
+void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
+                           struct ff_tensor *dweight, const struct ff_tensor *src,
+                           const struct ff_tensor *ddst)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    void *out = conv->dweight ? conv->dweight : dweight->data;
+    execute(cu, conv->by_weights, src->data, out, ddst->data, NULL, NULL);
+    if (conv->dweight)
+        cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, cu->type,
+                        conv->weight_count);
+}

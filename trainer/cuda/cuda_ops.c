@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/* The CUDA backend: cuDNN for convolutions, cuBLASLt for products, own kernels for the
+ * rest. A shared object that ops.c loads: its one entry is ff_cuda_open. */
+#include <cudnn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda_entry.h"
+#include "cuda_priv.h"
+
+bool cuda_ok(struct cuda_ctx *cu, cudaError_t status, const char *call,
+             const char *where)
+{
+    if (status == cudaSuccess)
+        return true;
+    cudaGetLastError(); /* else the next launch would report it again */
+    if (!cu->error.code)
+        ff_err_set(&cu->error,
+                   status == cudaErrorMemoryAllocation ? FF_ENOMEM : FF_EFAIL,
+                   "CUDA: %s (%s: %.120s)", cudaGetErrorString(status), where, call);
+    return false;
+}
+
+void cuda_fail(struct cuda_ctx *cu, int rc, const struct ff_err *err)
+{
+    if (!cu->error.code) {
+        cu->error = *err;
+        cu->error.code = rc;
+    }
+}
+
+/* -- memory -- */
+
+int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err)
+{
+    size_t there = 0, total = 0;
+    size_t rounded = (bytes + 255) / 256 * 256;
+    cudaError_t status = cudaMalloc(out, rounded ? rounded : 256);
+    if (status == cudaSuccess) {
+        status = cudaMemsetAsync(*out, 0, rounded ? rounded : 256, cu->stream);
+        if (status == cudaSuccess)
+            return 0;
+        cudaFree(*out);
+    }
+    *out = NULL;
+    cudaGetLastError();
+    if (status != cudaErrorMemoryAllocation)
+        return ff_err_set(err, FF_EFAIL, "CUDA: %s", cudaGetErrorString(status));
+    cudaMemGetInfo(&there, &total);
+    return ff_err_set(err, FF_ENOMEM,
+                      "out of device memory: %zu bytes wanted, %zu free of %zu", bytes,
+                      there, total);
+}
+
+int cuda_workspace(struct cuda_ctx *cu, size_t bytes, struct ff_err *err)
+{
+    if (bytes <= cu->workspace_bytes)
+        return 0;
+    cudaStreamSynchronize(cu->stream);
+    cuda_step_forget(cu);
+    cudaFree(cu->workspace);
+    cu->workspace = NULL;
+    cu->workspace_bytes = 0;
+    int rc = cuda_alloc_bytes(cu, &cu->workspace, bytes, err);
+    if (!rc)
+        cu->workspace_bytes = bytes;
+    return rc;
+}
+
+static int alloc(struct ff_ops_ctx *ctx, struct ff_tensor *t, int64_t count,
+                 int element_bytes, struct ff_err *err)
+{
+    *t = (struct ff_tensor){NULL, count, element_bytes};
+    return cuda_alloc_bytes(cuda_of(ctx), &t->data,
+                            (size_t)count * (size_t)element_bytes, err);
+}
+
+static void free_tensor(struct ff_ops_ctx *ctx, struct ff_tensor *t)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    if (t->data) {
+        cuda_bn_stats_are_f32(cu, t, false);
+        cudaStreamSynchronize(cu->stream);
+        cudaFree(t->data);
+    }
+    *t = (struct ff_tensor){0};
+}
+
+/* Halves go by way of an f32 copy on the device. */
+static void upload(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *src)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    size_t bytes = (size_t)dst->count * sizeof *src;
+    void *to = dst->data, *wide = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    if (dst->element_bytes != 4) {
+        int rc = cuda_alloc_bytes(cu, &wide, bytes, &err);
+        if (rc) {
+            cuda_fail(cu, rc, &err);
+            return;
+        }
+        to = wide;
+    }
+    FF_TRY_CUDA(cu,
+                cudaMemcpyAsync(to, src, bytes, cudaMemcpyHostToDevice, cu->stream));
+    if (wide) {
+        cuda_cast_later(cu, dst->data, cu->type, wide, CUDA_F32, dst->count);
+        cuda_cast_flush(cu, true);
+    }
+    FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
+    cudaFree(wide);
+}
+
+static void download(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor *src)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    size_t bytes = (size_t)src->count * sizeof *dst;
+    const void *from = src->data;
+    void *wide = NULL;
+    struct ff_err err = FF_ERR_INIT;
+    cuda_cast_flush(cu, false);
+    if (src->element_bytes == 2) {
+        int rc = cuda_alloc_bytes(cu, &wide, bytes, &err);
+        if (rc) {
+            cuda_fail(cu, rc, &err);
+            return;
+        }
+        cuda_cast_later(cu, wide, CUDA_F32, src->data, cu->type, src->count);
+        cuda_cast_flush(cu, false);
+        from = wide;
+    }
+    FF_TRY_CUDA(cu,
+                cudaMemcpyAsync(dst, from, bytes, cudaMemcpyDeviceToHost, cu->stream));
+    FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
+    cudaFree(wide);
+}
+
+static int64_t memory_free(struct ff_ops_ctx *ctx)
+{
+    size_t there = 0, total = 0;
+    FF_TRY_CUDA(cuda_of(ctx), cudaMemGetInfo(&there, &total));
+    return (int64_t)there;
+}
+
+static int sync(struct ff_ops_ctx *ctx, struct ff_err *err)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    cuda_cast_flush(cu, true);
+    cuda_cast_flush(cu, false);
+    FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
+    int code = cu->error.code;
+    if (code && err)
+        *err = cu->error;
+    cu->error.code = 0;
+    return code;
+}
+
+static const char *describe(struct ff_ops_ctx *ctx)
+{
+    return cuda_of(ctx)->description;
+}
+
+/* -- loss scale -- */
+
+static struct ff_loss_scale loss_scale(struct ff_ops_ctx *ctx)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    struct cuda_state state = {.loss_scale = 1};
+    FF_TRY_CUDA(cu, cudaMemcpyAsync(&state, cu->state, sizeof state,
+                                    cudaMemcpyDeviceToHost, cu->stream));
+    FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
+    return (struct ff_loss_scale){state.loss_scale, state.good_steps};
+}
+
+static void set_loss_scale(struct ff_ops_ctx *ctx, const struct ff_loss_scale *scale)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    struct cuda_state state = {.loss_scale = scale->value,
+                               .good_steps = scale->good_steps,
+                               .used_scale = scale->value};
+    FF_TRY_CUDA(cu, cudaMemcpyAsync(cu->state, &state, sizeof state,
+                                    cudaMemcpyHostToDevice, cu->stream));
+    FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
+}
+
+/* -- opening -- */
+
+static void destroy(struct ff_ops_ctx *ctx)
+{
+    struct cuda_ctx *cu = cuda_of(ctx);
+    if (!cu)
+        return;
+    if (cu->stream)
+        cudaStreamSynchronize(cu->stream);
+    cuda_step_close(cu);
+    cuda_linear_close(cu);
+    cuda_conv_close(cu);
+    cuda_gemm_close(cu);
+    cudaFree(cu->workspace);
+    cudaFree(cu->partial);
+    cudaFree(cu->state);
+    if (cu->copy_stream)
+        cudaStreamDestroy(cu->copy_stream);
+    if (cu->stream)
+        cudaStreamDestroy(cu->stream);
+    free(cu->casts);
+    free(cu);
+}
+
+static const struct ff_ops table = {
+    .name = "cuda",
+    .channel_align = 8,
+    .input_channels = 8,
+    .overlaps = true,
+    .destroy = destroy,
+    .describe = describe,
+    .alloc = alloc,
+    .free = free_tensor,
+    .upload = upload,
+    .download = download,
+    .memory_free = memory_free,
+    .sync = sync,
+    .step = cuda_step,
+    .loss = cuda_step_loss,
+    .step_result = cuda_step_result,
+    .loss_scale = loss_scale,
+    .set_loss_scale = set_loss_scale,
+    .choices = cuda_conv_choices,
+    .set_choices = cuda_conv_set_choices,
+    .input = cuda_input,
+    .conv_create = cuda_conv_create,
+    .conv_destroy = cuda_conv_destroy,
+    .conv_pack = cuda_conv_pack,
+    .conv_fwd = cuda_conv_fwd,
+    .conv_bwd_data = cuda_conv_bwd_data,
+    .conv_bwd_weights = cuda_conv_bwd_weights,
+    .bn_stats = cuda_bn_stats,
+    .bn_finalize = cuda_bn_finalize_op,
+    .bn_finalize_running = cuda_bn_finalize_running,
+    .bn_apply = cuda_bn_apply,
+    .bn_bwd_reduce = cuda_bn_bwd_reduce,
+    .bn_bwd_apply = cuda_bn_bwd_apply,
+    .linear_fwd = cuda_linear_fwd,
+    .linear_bwd = cuda_linear_bwd,
+    .head_create = cuda_head_create,
+    .head_destroy = cuda_head_destroy,
+    .head_bytes = cuda_head_bytes,
+    .head_pack = cuda_head_pack,
+    .head_fwd = cuda_head_fwd,
+    .head_bwd = cuda_head_bwd,
+    .head_update = cuda_head_update,
+    .grad_check = cuda_grad_check,
+    .sgd = cuda_sgd_op,
+};
+
+/* The table with another size of activations, one for each. */
+static const struct ff_ops *table_for(enum cuda_type type)
+{
+    static struct ff_ops tables[2];
+    struct ff_ops *t = &tables[type == CUDA_F32];
+    *t = table;
+    t->activation_bytes = cuda_type_bytes(type);
+    return t;
+}
+
+/* Every failure of the first call counts as "no GPU here": without a driver the
+ * runtime says that the driver is too old. */
+static int find_device(struct cuda_ctx *cu, int device, struct ff_err *err)
+{
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0)
+        return ff_err_set(err, FF_EUSAGE, "no GPU: %s",
+                          status == cudaSuccess ? "the driver lists none"
+                                                : cudaGetErrorString(status));
+    if (device >= count)
+        return ff_err_set(err, FF_EUSAGE, "device: %d, but there %s %d (0 to %d)",
+                          device, count == 1 ? "is" : "are", count, count - 1);
+    cu->device = device;
+    if (FF_TRY_CUDA(cu, cudaSetDevice(device)))
+        return 0;
+    *err = cu->error;
+    return err->code;
+}
+
+static int describe_device(struct cuda_ctx *cu, struct ff_err *err)
+{
+    struct cudaDeviceProp p;
+    int driver = 0, runtime = 0;
+    char lt[32];
+    if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&p, cu->device)) ||
+        !FF_TRY_CUDA(cu, cudaDriverGetVersion(&driver)) ||
+        !FF_TRY_CUDA(cu, cudaRuntimeGetVersion(&runtime))) {
+        *err = cu->error;
+        return err->code;
+    }
+    cu->multiprocessors = p.multiProcessorCount;
+    if (10 * p.major + p.minor < 75)
+        return ff_err_set(err, FF_EUSAGE,
+                          "GPU %d is an %s, sm_%d%d: sm_75 or later is needed",
+                          cu->device, p.name, p.major, p.minor);
+    if (cu->type == CUDA_BF16 && p.major < 8)
+        return ff_err_set(err, FF_EUSAGE,
+                          "precision: bf16 needs sm_80, this is sm_%d%d", p.major,
+                          p.minor);
+    size_t v = cudnnGetVersion();
+    cuda_gemm_version(lt, sizeof lt);
+    snprintf(cu->description, sizeof cu->description,
+             "cuda %d.%d, driver %d.%d, %s sm_%d%d, cuDNN %zu.%zu.%zu, cuBLASLt %s, "
+             "%s, head %s, %s",
+             runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10,
+             p.name, p.major, p.minor, v / 10000, v / 100 % 100, v % 100, lt,
+             cuda_type_name(cu->type), cuda_type_name(cu->head_type),
+             cu->deterministic ? "deterministic" : "not deterministic");
+    return 0;
+}
+
+static int make_memory(struct cuda_ctx *cu, struct ff_err *err)
+{
+    /* Three sums for each channel and part of the rows: see cuda_bn.cu's grids. */
+    const struct ff_loss_scale start = {cu->scales ? FF_SCALE_START : 1, 0};
+    cu->partial_count = 3 * ((int64_t)cu->multiprocessors * 3 * 64 + 64 * CUDA_TICKETS);
+    int rc = cuda_alloc_bytes(cu, (void **)&cu->partial,
+                              (size_t)cu->partial_count * sizeof(double), err);
+    if (!rc)
+        rc = cuda_alloc_bytes(cu, (void **)&cu->state, sizeof *cu->state, err);
+    if (!rc)
+        set_loss_scale((struct ff_ops_ctx *)cu, &start);
+    return rc;
+}
+
+int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
+                 const struct ff_ops_options *options, struct ff_err *err)
+{
+    struct cuda_ctx *cu = calloc(1, sizeof *cu);
+    if (!cu)
+        return ff_err_set(err, FF_ENOMEM, "out of memory");
+    switch ((enum ff_precision)options->precision) {
+    case FF_PRECISION_FP32: cu->type = CUDA_F32; break;
+    case FF_PRECISION_BF16: cu->type = CUDA_BF16; break;
+    case FF_PRECISION_FP16:
+    case FF_PRECISION_AUTO: cu->type = CUDA_F16; break;
+    }
+    cu->head_type =
+        options->head_precision == FF_HEAD_PRECISION_FP16 ? CUDA_F16 : CUDA_F32;
+    cu->scales = cu->type == CUDA_F16;
+    cu->deterministic = !options->nondeterministic;
+    int rc = find_device(cu, options->device, err);
+    if (!rc)
+        rc = describe_device(cu, err);
+    if (!rc) {
+        FF_TRY_CUDA(cu, cudaStreamCreateWithFlags(&cu->stream, cudaStreamNonBlocking));
+        FF_TRY_CUDA(cu,
+                    cudaStreamCreateWithFlags(&cu->copy_stream, cudaStreamNonBlocking));
+        rc = cu->error.code;
+        if (rc)
+            *err = cu->error;
+    }
+    if (!rc)
+        rc = make_memory(cu, err);
+    if (!rc)
+        rc = cuda_step_open(cu, err);
+    if (!rc)
+        rc = cuda_gemm_open(cu, err);
+    if (!rc)
+        rc = cuda_conv_open(cu, err);
+    if (!rc)
+        rc = sync((struct ff_ops_ctx *)cu, err);
+    if (rc) {
+        destroy((struct ff_ops_ctx *)cu);
+        return rc;
+    }
+    *ops = table_for(cu->type);
+    *ctx = (struct ff_ops_ctx *)cu;
+    return 0;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* See cuda_load.h. A program that never asks for a GPU loads nothing. */
+#include "cuda_load.h"
+
+#include <dlfcn.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cuda/cuda_entry.h"
+
+/* The libraries that a bare node keeps elsewhere, by soname; absent ones are left to
+ * the loader's own search. */
+static void preload(void)
+{
+    static const char *const names[] = {"libcublasLt.so.13", "libcudnn.so.9"};
+    const char *folder = getenv("FF_CUDA_LIBS");
+    char path[PATH_MAX];
+    for (size_t i = 0; folder && i < sizeof names / sizeof *names; i++)
+        if (snprintf(path, sizeof path, "%s/%s", folder, names[i]) < PATH_MAX)
+            dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+}
+
+static void *open_library(char reason[512])
+{
+    static const char *const places[] = {"%s/" FF_CUDA_LIBRARY,
+                                         "%s/../lib/" FF_CUDA_LIBRARY,
+                                         "%s/../../lib/" FF_CUDA_LIBRARY};
+    char self[PATH_MAX], path[2 * PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *folder = dirname(self);
+    preload();
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(path, sizeof path, places[i], folder);
+        if (access(path, F_OK) != 0)
+            continue;
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (!library)
+            snprintf(reason, 512, "%s", dlerror());
+        return library;
+    }
+    void *library = dlopen(FF_CUDA_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        snprintf(reason, 512, "this build has no CUDA backend");
+    return library;
+}
+
+int ff_cuda_load(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
+                 const struct ff_ops_options *options, struct ff_err *err)
+{
+    static void *library;
+    static ff_cuda_open_fn *entry;
+    char reason[512] = "";
+    if (!library) {
+        library = open_library(reason);
+        if (!library)
+            return ff_err_set(err, FF_EUSAGE, "%s", reason);
+        *(void **)&entry = dlsym(library, FF_CUDA_ENTRY);
+    }
+    if (!entry)
+        return ff_err_set(err, FF_EUSAGE, "%s has no %s: it is of another version",
+                          FF_CUDA_LIBRARY, FF_CUDA_ENTRY);
+    return entry(ops, ctx, options, err);
+}
