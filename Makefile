@@ -56,7 +56,7 @@ OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefine
 endif
 # The commit that programs record; rewritten, and with it cli.o, only when it is another.
 GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
-CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
+CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/cuda -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
 CFLAGS += -std=c11 $(OPT) $(WARN) -fopenmp -pthread
 LDLIBS += $(PKG_LIBS) -ldnnl -ldl -lm
 
@@ -65,7 +65,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON := $(call src,common)
 DATA := $(filter-out trainer/data/ff_data.c,$(call src,trainer/data))
 TRAINER := $(filter-out trainer/ff_train.c,$(call src,trainer)) $(call src,trainer/ref) \
-	$(call src,trainer/onednn)
+	$(call src,trainer/onednn) trainer/cuda/cuda_choices.c
 EVAL := $(filter-out eval/ff_eval.c,$(call src,eval))
 HARNESS := $(filter-out harness/ff_grid.c,$(call src,harness))
 
@@ -139,6 +139,25 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(ALL_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion $(LDLIBS)
 
+# cuDNN's convolutions: tests that need the toolkit and cuDNN, but no GPU.
+CUDA ?= auto
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(NVCC))
+ifeq ($(CUDA),auto)
+override CUDA := $(if $(and $(NVCC),$(wildcard $(CUDA_HOME)/include/cudnn.h)),1,0)
+endif
+ifeq ($(CUDA),1)
+CUDA_DNN := $(call obj,trainer/cuda/cuda_dnn.c trainer/cuda/cuda_dnn_tune.c)
+CUDA_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/cuda))
+$(CUDA_DNN) $(B)/obj/tests/cuda/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include -DCUDNN_WARN_DEPRECATED
+$(B)/tests/cuda/%: $(B)/obj/tests/cuda/%.o $(CUDA_DNN) $(ALL_LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 \
+		-lcudnn -lcudart $(LDLIBS)
+tests-build: $(CUDA_TESTS)
+endif
+
 BENCHES := $(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/bench))
 $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o $(ALL_LIBS)
 	$(call say,LINK,$@)
@@ -172,10 +191,10 @@ demo: deps ## a whole sweep on synthetic faces on the CPU: 3 x 3 cells, a few mi
 
 test: deps-test ## every test: check, then whole sweeps through the real programs
 	@$(MAKE) --no-print-directory tests-build
-	@bash tests/run.sh $(B) unit ops cli fuzz pipeline
+	@bash tests/run.sh $(B) unit ops cuda cli fuzz pipeline
 
 check: tests-build ## unit, op and command-line tests and the fuzz corpus alone
-	@bash tests/run.sh $(B) unit ops cli fuzz
+	@bash tests/run.sh $(B) unit ops cuda cli fuzz
 
 fuzz: ## the fuzz targets into build/fuzz/ (clang, libFuzzer, sanitizers); see tests/fuzz/README.md
 	@$(MAKE) --no-print-directory CC=clang FUZZ=1 fuzzers

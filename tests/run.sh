@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Runs test suites: run.sh BUILD_DIR SUITE...
-#   unit, ops   Criterion programs BUILD_DIR/tests/<suite>/*
+#   unit, ops, cuda
+#               Criterion programs BUILD_DIR/tests/<suite>/*
 #   cli         tests/cli/<area>/<case>.sh, each in its own scratch folder with the programs
 #               on PATH; siblings <case>.exit (default 0), .stdout.glob, .stderr.glob: every
 #               line of a .glob file must match a line of the output, in that order
@@ -102,7 +103,7 @@ run_corpus() { # program
 
 for suite in "$@"; do
     case "$suite" in
-    unit | ops) for program in "$build/tests/$suite"/test_*; do
+    unit | ops | cuda) for program in "$build/tests/$suite"/test_*; do
         [ -x "$program" ] && [ -f "$here/$suite/$(basename "$program").c" ] && run_criterion "$program"
     done ;;
     fuzz) for program in "$build/tests/fuzz"/fuzz_*; do
