@@ -69,16 +69,14 @@ char *dnn_problem_text(char out[DNN_PROBLEM_TEXT], const struct dnn_problem *pro
 
 /* -- descriptors -- */
 
-/* cuDNN's texts may hold line breaks; ours are one line. */
-static void last_error(char *out, size_t capacity)
+/* Texts from outside may hold line breaks; ours are one line. */
+static void one_line(char *text)
 {
-    out[0] = 0;
-    cudnnGetLastErrorString(out, capacity);
-    for (char *p = out; *p; p++)
+    for (char *p = text; *p; p++)
         if ((unsigned char)*p < ' ')
             *p = ' ';
-    for (size_t n = strlen(out); n && out[n - 1] == ' ';)
-        out[--n] = 0;
+    for (size_t n = strlen(text); n && text[n - 1] == ' ';)
+        text[--n] = 0;
 }
 
 static bool ok(struct build *b, cudnnStatus_t status, const char *what)
@@ -86,7 +84,9 @@ static bool ok(struct build *b, cudnnStatus_t status, const char *what)
     if (b->status || !status)
         return !b->status;
     char message[512];
-    last_error(message, sizeof message);
+    message[0] = 0;
+    cudnnGetLastErrorString(message, sizeof message);
+    one_line(message);
     b->status = status;
     snprintf(b->text, sizeof b->text, "%s: %s%s%s", what, cudnnGetErrorString(status),
              *message ? ": " : "", message);
@@ -365,6 +365,8 @@ static void choice_text(char out[DNN_CHOICE_TEXT], const struct choice *c)
                       (long long)c->knobs[i].type, (long long)c->knobs[i].value);
 }
 
+enum { KNOB_TYPE_MAX = 999 }; /* a later cuDNN may know more than the header */
+
 /* Nothing but what choice_text writes. */
 static bool choice_parse(struct choice *c, const char *text)
 {
@@ -375,7 +377,8 @@ static bool choice_parse(struct choice *c, const char *text)
     c->engine = strtoll(text + 3, &end, 10);
     while (!strncmp(end, " k", 2) && c->knob_count < CUDNN_KNOB_TYPE_COUNTS) {
         int64_t type = strtoll(end + 2, &end, 10);
-        if (*end != '=' || (c->knob_count && type <= c->knobs[c->knob_count - 1].type))
+        if (*end != '=' || type < 0 || type > KNOB_TYPE_MAX ||
+            (c->knob_count && type <= c->knobs[c->knob_count - 1].type))
             return false;
         c->knobs[c->knob_count].type = type;
         c->knobs[c->knob_count++].value = strtoll(end + 1, &end, 10);
@@ -620,7 +623,7 @@ void dnn_candidates_free(struct dnn_candidates *candidates)
 /* -- plans -- */
 
 static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
-                      const char *choice, struct ff_err *err)
+                      struct ff_err *err)
 {
     struct build *b = &p->build;
     char text[DNN_PROBLEM_TEXT];
@@ -632,7 +635,7 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
     if (!b->status && !admitted(&p->problem, engine))
         return ff_err_set(
             err, FF_EDATA, "%s: \"%s\" is ruled out by its numerical notes (%#x)",
-            dnn_problem_text(text, &p->problem), choice, numerical_notes(engine));
+            dnn_problem_text(text, &p->problem), p->choice, numerical_notes(engine));
     cfg = make_config(b, engine, &p->chosen);
     p->plan = make(b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "plan");
     set_descriptor(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, cfg);
@@ -644,9 +647,11 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
            cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
                                     CUDNN_TYPE_INT64, 1, &one, &p->workspace_bytes),
            "workspace size");
+    if (b->status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED)
+        return fail(err, b, &p->problem);
     if (b->status)
         return ff_err_set(err, FF_EDATA, "%s: \"%s\": %s",
-                          dnn_problem_text(text, &p->problem), choice, b->text);
+                          dnn_problem_text(text, &p->problem), p->choice, b->text);
     p->runtime_compiled = is_runtime_compiled(engine);
     return 0;
 }
@@ -661,10 +666,11 @@ static int create_chosen(struct dnn_plan **plan, const struct dnn_target *target
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     p->problem = *problem;
     snprintf(p->choice, sizeof p->choice, "%s", choice);
+    one_line(p->choice);
     int rc = choice_parse(&p->chosen, choice)
-                 ? build_plan(p, target, choice, err)
+                 ? build_plan(p, target, err)
                  : ff_err_set(err, FF_EDATA, "%s: \"%s\" is no choice",
-                              dnn_problem_text(text, problem), choice);
+                              dnn_problem_text(text, problem), p->choice);
     if (rc) {
         dnn_plan_destroy(p);
         return rc;
