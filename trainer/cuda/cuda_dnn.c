@@ -14,6 +14,7 @@
 #include "cuda_dnn.h"
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,11 +154,23 @@ static int fail(struct ff_err *err, const struct build *b,
 
 /* -- targets -- */
 
+/* cuDNN opens the run-time compiler for each graph that might need it and closes it
+ * again, 0.1 to 0.2 s every time. Held open once, it costs a hundredth; where it is not
+ * to be found, cuDNN does not find it either. */
+static void hold_compiler(void)
+{
+    char name[32];
+    snprintf(name, sizeof name, "libnvrtc.so.%d", CUDART_VERSION / 1000);
+    dlopen(name, RTLD_LAZY | RTLD_NODELETE);
+}
+
 static int target_open(struct dnn_target *target, cudnnBackendAttributeName_t name,
                        cudnnBackendAttributeType_t type, int64_t count,
                        const void *values, struct ff_err *err)
 {
     struct build b = {.count = 0};
+    *target = (struct dnn_target){.properties = NULL};
+    hold_compiler();
     target->properties =
         make(&b, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "device properties");
     set(&b, target->properties, name, type, count, values);
@@ -679,6 +692,22 @@ static int create_chosen(struct dnn_plan **plan, const struct dnn_target *target
     return 0;
 }
 
+/* One of the candidates, within the target's limit. */
+static int create_candidate(struct dnn_plan **plan, const struct dnn_target *target,
+                            const struct dnn_problem *problem, const char *choice,
+                            struct ff_err *err)
+{
+    char text[DNN_PROBLEM_TEXT];
+    int rc = create_chosen(plan, target, problem, choice, err);
+    int64_t bytes = rc ? 0 : (*plan)->workspace_bytes;
+    if (!target->workspace_limit_bytes || bytes <= target->workspace_limit_bytes)
+        return rc;
+    dnn_plan_destroy(*plan);
+    *plan = NULL;
+    return ff_err_set(err, FF_EDATA, "%s: \"%s\" needs %lld bytes of workspace",
+                      dnn_problem_text(text, problem), choice, (long long)bytes);
+}
+
 int dnn_plan_create(struct dnn_plan **plan, const struct dnn_target *target,
                     const struct dnn_problem *problem, const char *choice,
                     struct ff_err *err)
@@ -696,7 +725,7 @@ int dnn_plan_create(struct dnn_plan **plan, const struct dnn_target *target,
     for (int i = 0; i < 2 * list.count && rc == FF_EDATA; i++) {
         const struct dnn_candidate *c = &list.items[i % list.count];
         if (c->runtime_compiled == (i >= list.count))
-            rc = create_chosen(plan, target, problem, c->choice, &last);
+            rc = create_candidate(plan, target, problem, c->choice, &last);
     }
     if (rc == FF_EDATA)
         rc = ff_err_set(err, FF_EUSAGE, "%s: cuDNN %zu has no engine (%d refused)%s%s",

@@ -52,8 +52,9 @@ char *dnn_problem_text(char out[DNN_PROBLEM_TEXT], const struct dnn_problem *pro
 /* The device that plans are for. */
 struct dnn_target {
     cudnnBackendDescriptor_t properties;
+    int64_t workspace_limit_bytes; /* of plans made without a choice; 0 = none */
 };
-/* The device of a handle. */
+/* The device of a handle. Both leave the limit at 0. */
 int dnn_target_open(struct dnn_target *target, cudnnHandle_t handle,
                     struct ff_err *err);
 /* A device as cuDNN describes it in JSON; see tests/fixtures/deviceprop. */
@@ -83,8 +84,9 @@ void dnn_candidates_free(struct dnn_candidates *candidates);
 /* -- plans -- */
 
 struct dnn_plan;
-/* choice NULL = the first candidate that makes a plan; those that need no compiler
- * first. A choice that the problem's `deterministic` or `tf32` forbids is FF_EDATA. */
+/* choice NULL = the first candidate that makes a plan within the target's limit; those
+ * that need no compiler first. A choice that the problem's `deterministic` or `tf32`
+ * forbids is FF_EDATA. */
 int dnn_plan_create(struct dnn_plan **plan, const struct dnn_target *target,
                     const struct dnn_problem *problem, const char *choice,
                     struct ff_err *err);
