@@ -4,8 +4,8 @@
  * speed. Where statistics come with the convolution is told in the log (--verbose) and
  * asserted for IResNets in fp16 alone.
  *
- * Every distinct shape at batch 128 in fp16 and fp32, statistics in fp16; with the
- * environment variable FF_CUDA_ALL at batch 64 and in bf16 too, statistics in all. */
+ * Every distinct shape at batch 128 and 64 in fp16, bf16 and fp32, deterministic and
+ * without TF32. */
 #include "dnn_fixture.h"
 
 struct count {
@@ -47,21 +47,20 @@ static void walk(const char *device, const struct shapes *shapes, bool stats_nee
     static const enum cuda_type types[] = {CUDA_F16, CUDA_F32, CUDA_BF16};
     static const char *const kinds[] = {"forward", "with statistics", "backward data",
                                         "backward weights"};
-    bool all = getenv("FF_CUDA_ALL") != NULL;
+    bool has_bf16 = strcmp(device, "t4_sm75") != 0;
     struct dnn_target target = target_named(device);
-    for (int t = 0; t < (all ? 3 : 2); t++)
+    for (int t = 0; t < 3; t++)
         for (int kind = DNN_FWD; kind <= DNN_BWD_WEIGHTS; kind++) {
             struct count count = {0};
-            if (kind == DNN_FWD_STATS && types[t] != CUDA_F16 && !all)
-                continue; /* seconds: a compiler is tried, and wants a driver */
-            for (int batch = 128; batch >= (all ? 64 : 128); batch /= 2)
+            for (int batch = 128; batch >= 64; batch /= 2)
                 for (int i = 0; i < shapes->count; i++) {
                     struct dnn_problem problem = {.shape = shapes->items[i],
                                                   .type = types[t],
                                                   .kind = (enum dnn_kind)kind,
                                                   .deterministic = true};
-                    bool needed =
-                        kind != DNN_FWD_STATS || (stats_needed && types[t] == CUDA_F16);
+                    bool needed = kind == DNN_FWD_STATS
+                                      ? stats_needed && types[t] == CUDA_F16
+                                      : has_bf16 || types[t] != CUDA_BF16;
                     problem.shape.N = batch;
                     if (kind == DNN_BWD_DATA && reads_pixels(&problem.shape))
                         continue;
@@ -99,7 +98,7 @@ Test(dnn_accepts, iresnet_on_sm_86)
 }
 Test(dnn_accepts, iresnet_on_sm_89)
 {
-    walk_iresnet("rtx4090_sm89", false);
+    walk_iresnet("rtx4090_sm89", true);
 }
 Test(dnn_accepts, iresnet_on_sm_90)
 {

@@ -217,6 +217,21 @@ Test(dnn_plan, missing_statistics_are_told_by_their_code)
               "%s", err.text);
 }
 
+Test(dnn_plan, without_a_choice_the_workspace_stays_in_its_limit)
+{
+    struct dnn_problem p = problem_of(CUDA_F32, DNN_FWD);
+    struct dnn_plan *plan;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, dnn_plan_create(&plan, &target, &p, NULL, &err), 0));
+    int64_t bytes = dnn_plan_workspace_bytes(plan);
+    cr_assert(gt(i64, bytes, 1 << 20));
+    dnn_plan_destroy(plan);
+    target.workspace_limit_bytes = 1 << 20;
+    cr_assert(eq(int, dnn_plan_create(&plan, &target, &p, NULL, &err), 0));
+    cr_assert(le(i64, dnn_plan_workspace_bytes(plan), 1 << 20));
+    dnn_plan_destroy(plan);
+}
+
 Test(dnn_plan, impossible_problems_are_errors)
 {
     struct dnn_problem p = problem_of(CUDA_F16, DNN_FWD);
