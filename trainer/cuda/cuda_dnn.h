@@ -113,15 +113,15 @@ struct dnn_tuned {
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
 };
-/* Times the candidates of a problem on the handle's device, on a stream of its own, as
- * a CUDA graph, and gives the fastest one. Those that are compiled at run time take
- * part only if asked for or if there are no others. Allocates the tensors and the
- * workspace (at most workspace_limit_bytes) and frees them. A candidate that fails to
- * run or to be captured is skipped; FF_EUSAGE if none is left, FF_EFAIL if the device
- * is lost. */
+/* Times the candidates of a problem on the handle's device, which must be the current
+ * one, on a stream of its own and as a CUDA graph, and gives the fastest. Those that
+ * are compiled at run time take part if asked for, or if there are no others. Allocates
+ * the tensors and the workspace (within the limit) and frees them. A candidate that
+ * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
+ * FF_EFAIL if the device is lost. */
 struct dnn_tuning {
     bool every_engine, runtime_compiled;
-    int64_t workspace_limit_bytes;
+    int64_t workspace_limit_bytes; /* 0 = none */
 };
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,

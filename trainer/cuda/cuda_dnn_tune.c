@@ -238,6 +238,8 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
                     const struct dnn_tuning *tuning, const struct dnn_candidates *list,
                     bool runtime_compiled, struct ff_err *last)
 {
+    int64_t limit_bytes =
+        tuning->workspace_limit_bytes ? tuning->workspace_limit_bytes : INT64_MAX;
     for (int i = 0; i < list->count; i++) {
         struct dnn_plan *plan;
         double ms = 0;
@@ -248,7 +250,7 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
             return rc;
         enum verdict verdict = SKIPPED;
         r->status = cudaSuccess;
-        if (!rc && dnn_plan_workspace_bytes(plan) <= tuning->workspace_limit_bytes)
+        if (!rc && dnn_plan_workspace_bytes(plan) <= limit_bytes)
             verdict = try_candidate(r, plan, tuned->ms, &ms, last);
         if (verdict == SKIPPED)
             tuned->skipped++;
