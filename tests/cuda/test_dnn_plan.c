@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Problems, candidates, choices and plans of cuDNN, without a GPU. */
+#include "cuda_choices.h"
 #include "dnn_fixture.h"
 
 static struct dnn_target target;
@@ -77,6 +78,40 @@ Test(dnn_plan, texts_tell_problems_apart)
     p.shape.stride = 2;
     cr_assert(eq(str, dnn_problem_text(text, &p),
                  "conv 256->256 3x3 s2 p0 g256 14x14 N128 bf16 backward data"));
+}
+
+_Static_assert(DNN_PROBLEM_TEXT <= CUDA_CHOICES_TEXT, "problems fit into the table");
+_Static_assert(DNN_CHOICE_TEXT <= CUDA_CHOICES_TEXT, "choices fit into the table");
+
+Test(dnn_plan, problems_and_choices_go_through_the_table)
+{
+    struct cuda_choices table = CUDA_CHOICES_INIT, again = CUDA_CHOICES_INIT;
+    const struct shapes shapes = mbf_shapes();
+    char text[DNN_PROBLEM_TEXT];
+    struct ff_err err = FF_ERR_INIT;
+    struct dnn_problem p = problem_of(CUDA_F16, DNN_BWD_WEIGHTS);
+    for (int i = 0; i < shapes.count; i++) {
+        p.shape = shapes.items[i];
+        p.shape.N = 128;
+        struct dnn_candidates list = list_of(&p, false);
+        int rc = cuda_choices_set(&table, dnn_problem_text(text, &p),
+                                  list.items[list.count - 1].choice, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        dnn_candidates_free(&list);
+    }
+    cr_assert(eq(int, table.count, shapes.count));
+    char *all = cuda_choices_text(&table, "# fastface choices 1: x");
+    cr_assert(eq(int, cuda_choices_parse(&again, all, "t", NULL, &err), 0), "%s",
+              err.text);
+    for (int i = 0; i < shapes.count; i++) {
+        p.shape = shapes.items[i];
+        p.shape.N = 128;
+        const char *choice = cuda_choices_get(&again, dnn_problem_text(text, &p));
+        cr_assert(choice && !try_choice(&p, choice, &err), "%s: %s", text, err.text);
+    }
+    free(all);
+    cuda_choices_fini(&again);
+    cuda_choices_fini(&table);
 }
 
 Test(dnn_plan, every_candidate_comes_back_from_its_text)
