@@ -96,7 +96,7 @@ const char *dnn_plan_choice(const struct dnn_plan *plan);
 int64_t dnn_plan_workspace_bytes(const struct dnn_plan *plan);
 bool dnn_plan_is_runtime_compiled(const struct dnn_plan *plan);
 /* Queues the pass on the handle's stream; x, w, y, sum, sum_sq as in dnn_problem, the
- * last two read with DNN_FWD_STATS alone; workspace on 16 bytes, may be NULL where none
+ * last two used with DNN_FWD_STATS alone; workspace on 16 bytes, may be NULL where none
  * is needed. No device memory is allocated and nothing waits, so it may be captured in
  * a CUDA graph, after one call outside (which loads the kernels). One thread at a time
  * a plan; two calls in flight need two workspaces. */
