@@ -73,7 +73,7 @@ NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(foreach t,$(CUDA_TARGETS),-gencode arch=
 
 # The commit that programs record; rewritten, and with it cli.o, only when it is another.
 GIT_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
-CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
+CPPFLAGS += -D_GNU_SOURCE -iquote common -iquote trainer -iquote trainer/cuda -iquote trainer/data -iquote eval -iquote harness -iquote $(B)/gen $(PKG_CFLAGS)
 CFLAGS += -std=c11 $(OPT) $(WARN) -fopenmp -pthread
 LDLIBS += $(PKG_LIBS) -ldnnl -ldl -lm
 
@@ -82,14 +82,20 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON := $(call src,common)
 DATA := $(filter-out trainer/data/ff_data.c,$(call src,trainer/data))
 TRAINER := $(filter-out trainer/ff_train.c,$(call src,trainer)) $(call src,trainer/ref) \
-	$(call src,trainer/onednn)
+	$(call src,trainer/onednn) trainer/cuda/cuda_choices.c
 EVAL := $(filter-out eval/ff_eval.c,$(call src,eval))
 HARNESS := $(filter-out harness/ff_grid.c,$(call src,harness))
 
 PROGRAMS := $(addprefix $(B)/bin/,ff-grid ff-train ff-eval ff-data)
 CUDA_LIBRARY := $(if $(filter 1,$(CUDA)),$(if $(filter 00,$(SANITIZE)$(FUZZ)),$(B)/lib/libff_cuda.so))
+BUILT := built for the CPU (oneDNN)
+ifneq ($(CUDA_LIBRARY),)
+BUILT += and for CUDA (sm $(CUDA_TARGETS))
+else ifeq ($(CUDA),0)
+BUILT += alone: no nvcc in $(CUDA_HOME)/bin
+endif
 all: $(PROGRAMS) $(CUDA_LIBRARY) ## the four programs into build/bin/, and with CUDA build/lib/libff_cuda.so
-	@echo "built for the CPU (oneDNN)$(if $(CUDA_LIBRARY), and for CUDA (sm: $(CUDA_TARGETS)); without CUDA: no nvcc in $(CUDA_HOME)/bin)"
+	@echo "$(BUILT)"
 
 # onednn_rows.c once for each instruction set; chosen at run time.
 ROWS := $(B)/obj/trainer/onednn/onednn_rows.o
@@ -152,7 +158,7 @@ $(B)/obj/trainer/cuda/%.cu.o: trainer/cuda/%.cu
 $(B)/obj/trainer/cuda/%.c.o: trainer/cuda/%.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CFLAGS) -fPIC -fvisibility=hidden \
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_HOME)/include -DCUDNN_WARN_DEPRECATED $(CFLAGS) -fPIC -fvisibility=hidden \
 		-MMD -MP -c -o $@ $<
 # Errors, log and files are the program's own: its symbols, found when this is loaded.
 $(B)/lib/libff_cuda.so: $(CUDA_OBJ)
@@ -216,6 +222,15 @@ $(B)/tests/emulated/%: $(B)/obj/tests/emulated/%.o $(B)/libffemulated.a $(ALL_LI
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(filter-out -std=c11,$(CFLAGS)) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcriterion $(LDLIBS)
 
+# cuDNN's plans without a GPU.
+DNN_TESTS := $(if $(filter 1,$(CUDA)),$(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/dnn)))
+$(B)/obj/tests/dnn/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include
+$(B)/tests/dnn/%: $(B)/obj/tests/dnn/%.o $(patsubst %,$(B)/obj/%.o,$(wildcard trainer/cuda/cuda_dnn*.c)) $(ALL_LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 \
+		-lcudnn -lcudart $(LDLIBS)
+
 BENCHES := $(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/bench))
 $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o $(ALL_LIBS)
 	$(call say,LINK,$@)
@@ -234,7 +249,7 @@ $(B)/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(ALL_LIBS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 fuzzers: $(FUZZERS)
 
-tests-build: $(PROGRAMS) $(CUDA_LIBRARY) $(TESTS) $(REPLAYS) $(CUDA_TESTS)
+tests-build: $(PROGRAMS) $(CUDA_LIBRARY) $(TESTS) $(REPLAYS) $(DNN_TESTS) $(CUDA_TESTS)
 
 deps: ## installs what is missing (prints it; sudo only if not root)
 	@bash tests/tools/install_packages.sh $(BUILD_PACKAGES)
@@ -249,10 +264,10 @@ demo: deps ## a whole sweep on synthetic faces on the CPU: 3 x 3 cells, a few mi
 
 test: deps-test ## every test: check, then whole sweeps through the real programs
 	@$(MAKE) --no-print-directory tests-build
-	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),emulated) cli fuzz pipeline
+	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),dnn emulated) cli fuzz pipeline
 
 check: tests-build ## unit, op and command-line tests and the fuzz corpus alone
-	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),emulated) cli fuzz
+	@bash tests/run.sh $(B) unit ops $(if $(filter 1,$(CUDA)),dnn emulated) cli fuzz
 
 fuzz: ## the fuzz targets into build/fuzz/ (clang, libFuzzer, sanitizers); see tests/fuzz/README.md
 	@$(MAKE) --no-print-directory CC=clang FUZZ=1 fuzzers

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Runs test suites: run.sh BUILD_DIR SUITE...
 #   unit, ops   Criterion programs BUILD_DIR/tests/<suite>/*
+#   dnn         the same, of cuDNN's plans, without a GPU
 #   emulated    the same, of the CUDA backend on a CPU; cuda: on a GPU, skipped without one
 #   cli         tests/cli/<area>/<case>.sh, each in its own scratch folder with the programs
 #               on PATH; siblings <case>.exit (default 0), .stdout.glob, .stderr.glob: every
@@ -103,7 +104,7 @@ run_corpus() { # program
 
 for suite in "$@"; do
     case "$suite" in
-    unit | ops | cuda | emulated) for program in "$build/tests/$suite"/test_*; do
+    unit | ops | dnn | cuda | emulated) for program in "$build/tests/$suite"/test_*; do
         source="$here/${suite/emulated/cuda}/$(basename "$program").c"
         [ -x "$program" ] && [ -f "$source" ] && run_criterion "$program"
     done ;;

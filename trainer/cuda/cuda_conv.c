@@ -50,6 +50,7 @@ int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
     int rc = dnn_target_open(&d->target, d->handle, err);
     if (rc)
         return rc;
+    d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
         *err = cu->error;

@@ -52,8 +52,9 @@ char *dnn_problem_text(char out[DNN_PROBLEM_TEXT], const struct dnn_problem *pro
 /* The device that plans are for. */
 struct dnn_target {
     cudnnBackendDescriptor_t properties;
+    int64_t workspace_limit_bytes; /* of plans made without a choice; 0 = none */
 };
-/* The device of a handle. */
+/* The device of a handle. Both leave the limit at 0. */
 int dnn_target_open(struct dnn_target *target, cudnnHandle_t handle,
                     struct ff_err *err);
 /* A device as cuDNN describes it in JSON; see tests/fixtures/deviceprop. */
@@ -83,8 +84,9 @@ void dnn_candidates_free(struct dnn_candidates *candidates);
 /* -- plans -- */
 
 struct dnn_plan;
-/* choice NULL = the first candidate that makes a plan; those that need no compiler
- * first. A choice that the problem's `deterministic` or `tf32` forbids is FF_EDATA. */
+/* choice NULL = the first candidate that makes a plan within the target's limit; those
+ * that need no compiler first. A choice that the problem's `deterministic` or `tf32`
+ * forbids is FF_EDATA. */
 int dnn_plan_create(struct dnn_plan **plan, const struct dnn_target *target,
                     const struct dnn_problem *problem, const char *choice,
                     struct ff_err *err);
@@ -94,7 +96,7 @@ const char *dnn_plan_choice(const struct dnn_plan *plan);
 int64_t dnn_plan_workspace_bytes(const struct dnn_plan *plan);
 bool dnn_plan_is_runtime_compiled(const struct dnn_plan *plan);
 /* Queues the pass on the handle's stream; x, w, y, sum, sum_sq as in dnn_problem, the
- * last two read with DNN_FWD_STATS alone; workspace on 16 bytes, may be NULL where none
+ * last two used with DNN_FWD_STATS alone; workspace on 16 bytes, may be NULL where none
  * is needed. No device memory is allocated and nothing waits, so it may be captured in
  * a CUDA graph, after one call outside (which loads the kernels). One thread at a time
  * a plan; two calls in flight need two workspaces. */
@@ -111,15 +113,15 @@ struct dnn_tuned {
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
 };
-/* Times the candidates of a problem on the handle's device, on a stream of its own, as
- * a CUDA graph, and gives the fastest one. Those that are compiled at run time take
- * part only if asked for or if there are no others. Allocates the tensors and the
- * workspace (at most workspace_limit_bytes) and frees them. A candidate that fails to
- * run or to be captured is skipped; FF_EUSAGE if none is left, FF_EFAIL if the device
- * is lost. */
+/* Times the candidates of a problem on the handle's device, which must be the current
+ * one, on a stream of its own and as a CUDA graph, and gives the fastest. Those that
+ * are compiled at run time take part if asked for, or if there are no others. Allocates
+ * the tensors and the workspace (within the limit) and frees them. A candidate that
+ * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
+ * FF_EFAIL if the device is lost. */
 struct dnn_tuning {
     bool every_engine, runtime_compiled;
-    int64_t workspace_limit_bytes;
+    int64_t workspace_limit_bytes; /* 0 = none */
 };
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,

@@ -12,6 +12,6 @@
  * backend of the options do not count. */
 typedef int ff_cuda_open_fn(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
                             const struct ff_ops_options *options, struct ff_err *err);
-ff_cuda_open_fn ff_cuda_open;
+__attribute__((visibility("default"))) ff_cuda_open_fn ff_cuda_open;
 
 #endif

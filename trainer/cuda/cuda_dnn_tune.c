@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/* The fastest candidate of a convolution, by the clock; see cuda_dnn.h.
+ *
+ * A candidate runs twice outside the clock (kernels are loaded, the device speeds up),
+ * then a few calls are captured in a CUDA graph, which is what the training step does
+ * with them: a candidate that cannot be captured is of no use, and the time is the
+ * device's alone, without that of queueing. Five launches of the graph are timed by
+ * events; their median counts. A candidate that is already far behind after the
+ * warm-up is not timed further.
+ *
+ * The values are random, every bit of the mantissas: the power that a GPU draws, and
+ * with it its clock, depends on the data, and zeros would flatter. */
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda_dnn.h"
+#include "rng.h"
+
+enum { WARM_UP = 2, RUNS = 5, CALLS_MIN = 2, CALLS_MAX = 20 };
+#define RUN_MS 1.0    /* a run has calls enough to last this long */
+#define FAR_BEHIND 2. /* times the best: not timed further */
+#define LAUNCH_MS 0.1 /* what queueing may add to the estimate */
+
+enum { X, W, Y, SUM, SUM_SQ, WORKSPACE, BUFFERS };
+
+/* What all candidates of a problem share. */
+struct rig {
+    cudnnHandle_t handle;
+    cudaStream_t stream;
+    cudaEvent_t begin, end;
+    void *data[BUFFERS];
+    size_t workspace_bytes;
+    const char *what; /* of `status` */
+    cudaError_t status;
+};
+
+enum verdict { TIMED, BEHIND, SKIPPED };
+
+static bool cuda_ok(struct rig *r, cudaError_t status, const char *what)
+{
+    if (!status)
+        return true;
+    r->status = status;
+    r->what = what;
+    cudaGetLastError(); /* is kept here; a later call must not find it */
+    return false;
+}
+#define TRY(r, call) cuda_ok(r, call, #call)
+
+/* Uniform in sign and mantissa, |x| in [1/8, 1/2). */
+static void random_block(void *block, size_t bytes, enum cuda_type type)
+{
+    struct ff_rng rng = {.seed = 1, .stream = ff_stream("tune")};
+    uint16_t *h = block;
+    uint32_t *f = block;
+    for (size_t i = 0; i < bytes / 4; i++) {
+        uint64_t u = ff_rng_next_u64(&rng);
+        if (type == CUDA_F32)
+            f[i] = (uint32_t)(u & 0x80ffffff) | 0x3e000000;
+        else if (type == CUDA_F16)
+            for (int k = 0; k < 2; k++, u >>= 32)
+                h[2 * i + (size_t)k] = (uint16_t)((u & 0x87ff) | 0x3000);
+        else
+            for (int k = 0; k < 2; k++, u >>= 32)
+                h[2 * i + (size_t)k] = (uint16_t)((u & 0x80ff) | 0x3e00);
+    }
+}
+
+/* A buffer full of the block, again and again. */
+static bool fill(struct rig *r, int which, size_t bytes, const void *block,
+                 size_t block_bytes)
+{
+    char *to = NULL;
+    if (!TRY(r, cudaMalloc(&r->data[which], bytes)))
+        return false;
+    to = r->data[which];
+    size_t done = bytes < block_bytes ? bytes : block_bytes;
+    if (!TRY(r, cudaMemcpyAsync(to, block, done, cudaMemcpyHostToDevice, r->stream)))
+        return false;
+    while (done < bytes) {
+        size_t more = bytes - done < done ? bytes - done : done;
+        if (!TRY(r, cudaMemcpyAsync(to + done, to, more, cudaMemcpyDeviceToDevice,
+                                    r->stream)))
+            return false;
+        done += more;
+    }
+    return TRY(r, cudaStreamSynchronize(r->stream));
+}
+
+static bool rig_open(struct rig *r, cudnnHandle_t handle,
+                     const struct dnn_problem *problem)
+{
+    const struct ff_conv_shape *s = &problem->shape;
+    enum { BLOCK_BYTES = 1 << 20 };
+    size_t element = (size_t)cuda_type_bytes(problem->type);
+    size_t P = (size_t)ff_conv_out(s->H, s->R, s->stride, s->pad);
+    size_t Q = (size_t)ff_conv_out(s->W, s->S, s->stride, s->pad);
+    size_t x = (size_t)s->N * (size_t)s->H * (size_t)s->W * (size_t)s->C;
+    size_t w = (size_t)s->K * (size_t)s->R * (size_t)s->S * (size_t)(s->C / s->groups);
+    size_t y = (size_t)s->N * P * Q * (size_t)s->K;
+    *r = (struct rig){.handle = handle};
+    void *block = malloc(BLOCK_BYTES);
+    if (!block) {
+        r->status = cudaErrorMemoryAllocation;
+        r->what = "malloc";
+        return false;
+    }
+    random_block(block, BLOCK_BYTES, problem->type);
+    bool good = TRY(r, cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking)) &&
+                TRY(r, cudaEventCreate(&r->begin)) &&
+                TRY(r, cudaEventCreate(&r->end)) &&
+                fill(r, X, x * element, block, BLOCK_BYTES) &&
+                fill(r, W, w * element, block, BLOCK_BYTES) &&
+                fill(r, Y, y * element, block, BLOCK_BYTES) &&
+                TRY(r, cudaMalloc(&r->data[SUM], (size_t)s->K * sizeof(float))) &&
+                TRY(r, cudaMalloc(&r->data[SUM_SQ], (size_t)s->K * sizeof(float)));
+    free(block);
+    return good;
+}
+
+static void rig_close(struct rig *r)
+{
+    if (r->stream)
+        cudaStreamSynchronize(r->stream);
+    for (int i = 0; i < BUFFERS; i++)
+        if (r->data[i])
+            cudaFree(r->data[i]);
+    if (r->end)
+        cudaEventDestroy(r->end);
+    if (r->begin)
+        cudaEventDestroy(r->begin);
+    if (r->stream)
+        cudaStreamDestroy(r->stream);
+    cudaGetLastError();
+}
+
+static bool grow_workspace(struct rig *r, size_t bytes)
+{
+    if (bytes <= r->workspace_bytes)
+        return true;
+    if (r->data[WORKSPACE])
+        cudaFree(r->data[WORKSPACE]);
+    r->data[WORKSPACE] = NULL;
+    r->workspace_bytes = 0;
+    if (!TRY(r, cudaMalloc(&r->data[WORKSPACE], bytes)))
+        return false;
+    r->workspace_bytes = bytes;
+    return true;
+}
+
+static bool queue(struct rig *r, struct dnn_plan *plan, int calls, struct ff_err *err)
+{
+    for (int i = 0; i < calls; i++)
+        if (dnn_plan_execute(plan, r->handle,
+                             dnn_plan_workspace_bytes(plan) ? r->data[WORKSPACE] : NULL,
+                             r->data[X], r->data[W], r->data[Y], r->data[SUM],
+                             r->data[SUM_SQ], err))
+            return false;
+    return true;
+}
+
+static bool elapsed(struct rig *r, double *ms)
+{
+    float time = 0;
+    bool good = TRY(r, cudaEventRecord(r->end, r->stream)) &&
+                TRY(r, cudaEventSynchronize(r->end)) &&
+                TRY(r, cudaEventElapsedTime(&time, r->begin, r->end));
+    *ms = time;
+    return good;
+}
+
+static bool capture(struct rig *r, cudaGraphExec_t *exec, struct dnn_plan *plan,
+                    int calls, struct ff_err *err)
+{
+    cudaGraph_t graph = NULL;
+    *exec = NULL;
+    if (!TRY(r, cudaStreamBeginCapture(r->stream, cudaStreamCaptureModeThreadLocal)))
+        return false;
+    bool good = queue(r, plan, calls, err);
+    /* Ends the capture in any case. */
+    good = TRY(r, cudaStreamEndCapture(r->stream, &graph)) && good && graph &&
+           TRY(r, cudaGraphInstantiate(exec, graph, 0));
+    if (graph)
+        cudaGraphDestroy(graph);
+    return good;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median of the runs, of one call. */
+static bool time_graph(struct rig *r, struct dnn_plan *plan, int calls, double *ms,
+                       struct ff_err *err)
+{
+    cudaGraphExec_t exec;
+    double run_ms[RUNS];
+    bool good = capture(r, &exec, plan, calls, err) &&
+                TRY(r, cudaGraphLaunch(exec, r->stream)) &&
+                TRY(r, cudaStreamSynchronize(r->stream));
+    for (int i = 0; i < RUNS && good; i++)
+        good = TRY(r, cudaEventRecord(r->begin, r->stream)) &&
+               TRY(r, cudaGraphLaunch(exec, r->stream)) && elapsed(r, &run_ms[i]);
+    if (exec)
+        cudaGraphExecDestroy(exec);
+    if (!good)
+        return false;
+    qsort(run_ms, RUNS, sizeof *run_ms, by_value);
+    *ms = run_ms[RUNS / 2] / calls;
+    return true;
+}
+
+/* best_ms: of the candidates before it, 0 = none. */
+static enum verdict try_candidate(struct rig *r, struct dnn_plan *plan, double best_ms,
+                                  double *ms, struct ff_err *err)
+{
+    double once_ms = 0;
+    if (!grow_workspace(r, (size_t)dnn_plan_workspace_bytes(plan)) ||
+        !queue(r, plan, WARM_UP, err) || !TRY(r, cudaStreamSynchronize(r->stream)) ||
+        !TRY(r, cudaEventRecord(r->begin, r->stream)) ||
+        !queue(r, plan, CALLS_MIN, err) || !elapsed(r, &once_ms))
+        return SKIPPED;
+    once_ms /= CALLS_MIN;
+    if (best_ms > 0 && once_ms > FAR_BEHIND * best_ms + LAUNCH_MS)
+        return BEHIND;
+    int calls = once_ms > 0 && RUN_MS / once_ms < CALLS_MAX ? (int)(RUN_MS / once_ms)
+                                                            : CALLS_MAX;
+    return time_graph(r, plan, calls < CALLS_MIN ? CALLS_MIN : calls, ms, err)
+               ? TIMED
+               : SKIPPED;
+}
+
+static int tune_all(struct dnn_tuned *tuned, struct rig *r,
+                    const struct dnn_target *target, const struct dnn_problem *problem,
+                    const struct dnn_tuning *tuning, const struct dnn_candidates *list,
+                    bool runtime_compiled, struct ff_err *last)
+{
+    int64_t limit_bytes =
+        tuning->workspace_limit_bytes ? tuning->workspace_limit_bytes : INT64_MAX;
+    for (int i = 0; i < list->count; i++) {
+        struct dnn_plan *plan;
+        double ms = 0;
+        if (list->items[i].runtime_compiled != runtime_compiled)
+            continue;
+        int rc = dnn_plan_create(&plan, target, problem, list->items[i].choice, last);
+        if (rc == FF_ENOMEM)
+            return rc;
+        enum verdict verdict = SKIPPED;
+        r->status = cudaSuccess;
+        if (!rc && dnn_plan_workspace_bytes(plan) <= limit_bytes)
+            verdict = try_candidate(r, plan, tuned->ms, &ms, last);
+        if (verdict == SKIPPED)
+            tuned->skipped++;
+        else
+            tuned->timed++;
+        if (verdict == TIMED && (tuned->ms <= 0 || ms < tuned->ms)) {
+            tuned->ms = ms;
+            memcpy(tuned->choice, dnn_plan_choice(plan), sizeof tuned->choice);
+            tuned->workspace_bytes = dnn_plan_workspace_bytes(plan);
+        }
+        /* Nothing may run on the plan's descriptors when it goes; and a fault of the
+         * device stays and would skip every candidate from here on. */
+        cudaError_t lost = cudaStreamSynchronize(r->stream);
+        dnn_plan_destroy(plan);
+        if (lost)
+            return ff_err_set(last, FF_EFAIL, "\"%s\" lost the device: %s",
+                              list->items[i].choice, cudaGetErrorString(lost));
+        if (r->status)
+            ff_err_set(last, FF_EFAIL, "\"%s\": %s: %s", list->items[i].choice, r->what,
+                       cudaGetErrorString(r->status));
+    }
+    return 0;
+}
+
+int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
+             cudnnHandle_t handle, const struct dnn_problem *problem,
+             const struct dnn_tuning *tuning, struct ff_err *err)
+{
+    char text[DNN_PROBLEM_TEXT];
+    struct dnn_candidates list;
+    struct rig rig = {.status = cudaSuccess};
+    struct ff_err last = FF_ERR_INIT;
+    cudaStream_t before = NULL;
+    *tuned = (struct dnn_tuned){.ms = 0};
+    dnn_problem_text(text, problem);
+    int rc = dnn_list(&list, target, problem, tuning->every_engine, err);
+    if (rc)
+        return rc;
+    if (!list.count) {
+        rc = ff_err_set(err, FF_EUSAGE, "%s: cuDNN %zu has no engine (%d refused)",
+                        text, cudnnGetVersion(), list.refused);
+        goto done;
+    }
+    if (!rig_open(&rig, handle, problem)) {
+        rc = ff_err_set(err,
+                        rig.status == cudaErrorMemoryAllocation ? FF_ENOMEM : FF_EFAIL,
+                        "%s: %s: %s", text, rig.what, cudaGetErrorString(rig.status));
+        goto done;
+    }
+    if (cudnnGetStream(handle, &before) || cudnnSetStream(handle, rig.stream)) {
+        rc = ff_err_set(err, FF_EFAIL, "%s: cuDNN does not take a stream", text);
+        goto done;
+    }
+    rc = tune_all(tuned, &rig, target, problem, tuning, &list, false, &last);
+    if (!rc && (tuning->runtime_compiled || !tuned->timed))
+        rc = tune_all(tuned, &rig, target, problem, tuning, &list, true, &last);
+    if (cudnnSetStream(handle, before) && !rc)
+        rc = ff_err_set(&last, FF_EFAIL, "cuDNN does not take its stream back");
+    if (rc)
+        ff_err_set(err, rc, "%s: %s", text, last.text);
+    else if (!*tuned->choice)
+        rc = ff_err_set(err, FF_EUSAGE, "%s: none of %d candidates ran%s%s", text,
+                        list.count, *last.text ? "; the last: " : "", last.text);
+done:
+    rig_close(&rig);
+    dnn_candidates_free(&list);
+    return rc;
+}
