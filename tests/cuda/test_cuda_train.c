@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* Whole runs on the cuda backend: the same losses as on the CPU, the same bytes twice
+ * and after a resume, the loss scale in curve and checkpoint, a checkpoint that changes
+ * the device, memory that is not there, embeddings that do not know their batch. */
+#include "cuda_fixture.h"
+#include "data_fixture.h"
+#include "embedder.h"
+#include "hash.h"
+#include "train.h"
+
+enum { SIDE = 32, IDENTITIES = 5, EACH = 8, T = 10 }; /* two epochs of 40 in eights */
+
+static struct scratch scratch;
+static struct ff_params params;
+
+static void set(const char *assignment)
+{
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_params_set_arg(&params, assignment, &err), 0), "%s", err.text);
+}
+
+static void setup(void)
+{
+    static const char *const settings[] = {
+        "backbone=r18", "width=0.05",  "image_size=32", "embedding=16",
+        "batch=8",      "epochs=2",    "backend=cuda",  "threads=1",
+        "workers=1",    "gamma0=0.01", "scale=16.0",    "checkpoint_minutes=0.0",
+        "head=cosface",
+    };
+    scratch_init(&scratch);
+    cr_assert(eq(int, make_set(at(&scratch, "set"), IDENTITIES, EACH, SIDE, 0), 0));
+    setenv("XDG_CACHE_HOME", at(&scratch, "cache"), 1);
+    ff_params_defaults(&params);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        set(settings[i]);
+    snprintf(params.data, sizeof params.data, "%s/set", scratch.dir);
+    cr_assert(eq(int, ff_params_resolve(&params, NULL), 0));
+    struct side s = cuda_open_side(FF_PRECISION_FP32, 0); /* or skips the test */
+    side_close(&s);
+}
+
+static void teardown(void)
+{
+    scratch_fini(&scratch);
+}
+
+TestSuite(cuda_train, .init = setup, .fini = teardown, .timeout = 250);
+
+static int train(const char *name, int64_t stop_after, struct ff_err *err)
+{
+    struct ff_train_options options = {.out = at(&scratch, name),
+                                       .stop_after = stop_after};
+    return ff_train_run(&params, &options, err);
+}
+
+static void train_ok(const char *name)
+{
+    struct ff_err err = FF_ERR_INIT;
+    int rc = train(name, 0, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+}
+
+struct curve {
+    int lines, skipped;
+    double loss[64], norm[64], scale[64];
+};
+
+static struct curve read_curve(const char *name)
+{
+    struct curve c = {0};
+    char line[512], path[64];
+    snprintf(path, sizeof path, "%s/curve.csv", name);
+    FILE *f = fopen(at(&scratch, path), "r");
+    cr_assert(ne(ptr, f, NULL));
+    cr_assert(ne(ptr, fgets(line, sizeof line, f), NULL));
+    while (c.lines < 64 && fgets(line, sizeof line, f)) {
+        int iteration, skipped;
+        cr_assert(
+            eq(int,
+               sscanf(line, "%d,%*d,%lf,%*f,%*f,%lf,%d,%lf", &iteration,
+                      &c.loss[c.lines], &c.scale[c.lines], &skipped, &c.norm[c.lines]),
+               5));
+        cr_assert(eq(int, iteration, c.lines));
+        c.skipped += skipped;
+        c.lines++;
+    }
+    fclose(f);
+    return c;
+}
+
+static void same_file(const char *a, const char *b, const char *name)
+{
+    char x[FF_SHA256_HEX], y[FF_SHA256_HEX], path[2][64];
+    snprintf(path[0], sizeof path[0], "%s/%s", a, name);
+    snprintf(path[1], sizeof path[1], "%s/%s", b, name);
+    cr_assert(eq(int, ff_sha256_file(x, at(&scratch, path[0]), NULL), 0));
+    cr_assert(eq(int, ff_sha256_file(y, at(&scratch, path[1]), NULL), 0));
+    cr_assert(eq(str, x, y), "%s differs from %s", path[0], path[1]);
+}
+
+static void near(const struct curve *got, const struct curve *want, double limit)
+{
+    cr_assert(eq(int, got->lines, T));
+    for (int t = 0; t < T; t++) {
+        cr_assert(fabs(got->loss[t] - want->loss[t]) <= limit * fabs(want->loss[t]),
+                  "iteration %d: loss %.9g, wanted %.9g", t, got->loss[t],
+                  want->loss[t]);
+        cr_assert(fabs(got->norm[t] - want->norm[t]) <= 10 * limit * want->norm[t],
+                  "iteration %d: norm %.9g, wanted %.9g", t, got->norm[t],
+                  want->norm[t]);
+    }
+}
+
+Test(cuda_train, ten_steps_of_r18_follow_the_cpu)
+{
+    set("precision=fp32");
+    train_ok("gpu");
+    set("backend=onednn");
+    train_ok("cpu");
+    struct curve gpu = read_curve("gpu"), cpu = read_curve("cpu");
+    near(&gpu, &cpu, 1e-4);
+}
+
+Test(cuda_train, mbf_follows_the_cpu)
+{
+    set("precision=fp32");
+    set("backbone=mbf");
+    set("image_size=32");
+    set("width=0.1");
+    set("gamma0=0.0005"); /* its gradients are large: rounding would grow */
+    train_ok("gpu");
+    set("backend=onednn");
+    train_ok("cpu");
+    struct curve gpu = read_curve("gpu"), cpu = read_curve("cpu");
+    near(&gpu, &cpu, 1e-3);
+}
+
+Test(cuda_train, halves_stay_near_f32)
+{
+    static const char *const halves[] = {"precision=fp16", "precision=bf16"};
+    set("precision=fp32");
+    set("scale=0.1"); /* gradients that 65536 does not take out of a half's range */
+    train_ok("f32");
+    struct curve f32 = read_curve("f32");
+    for (int i = 0; i < 2; i++) {
+        set(halves[i]);
+        train_ok(halves[i] + strlen("precision="));
+        struct curve half = read_curve(halves[i] + strlen("precision="));
+        cr_assert(eq(int, half.lines, T));
+        for (int t = 0; t < T; t++) {
+            cr_assert(eq(dbl, half.scale[t], i ? 1 : 65536));
+            cr_assert(fabs(half.loss[t] - f32.loss[t]) <= 0.05 * f32.loss[t],
+                      "%s iteration %d: loss %.6g, f32 %.6g", halves[i], t,
+                      half.loss[t], f32.loss[t]);
+        }
+    }
+}
+
+Test(cuda_train, equal_runs_give_equal_bytes)
+{
+    train_ok("a");
+    params.workers = 3;
+    train_ok("b");
+    same_file("a", "b", "model.h5");
+    same_file("a", "b", "curve.csv");
+}
+
+Test(cuda_train, stopped_and_resumed_equals_undisturbed)
+{
+    struct ff_err err = FF_ERR_INIT;
+    set("head_precision=fp16");
+    train_ok("whole");
+    for (int stops = 0; stops < 3; stops++)
+        cr_assert(eq(int, train("parts", 3, &err), FF_ESTOPPED), "%s", err.text);
+    train_ok("parts");
+    same_file("whole", "parts", "model.h5");
+    same_file("whole", "parts", "curve.csv");
+}
+
+/* A loss scale that overflows at once: skipped steps change nothing but BN and the
+ * scale, and the schedule goes on. */
+Test(cuda_train, a_loss_scale_that_is_too_large_comes_down)
+{
+    set("scale=1000.0"); /* gradients of 1000 / 8 a cosine, times 65536 */
+    train_ok("run");
+    struct curve c = read_curve("run");
+    cr_assert(eq(int, c.lines, T));
+    cr_assert(gt(int, c.skipped, 0));
+    for (int t = 1; t < T; t++)
+        cr_assert(le(dbl, c.scale[t], c.scale[t - 1]));
+    cr_assert(lt(dbl, c.scale[T - 1], 65536));
+}
+
+Test(cuda_train, a_run_begun_on_the_cpu_goes_on_here)
+{
+    struct ff_err err = FF_ERR_INIT;
+    set("precision=fp32");
+    set("backend=onednn");
+    train_ok("whole");
+    cr_assert(eq(int, train("moved", 5, &err), FF_ESTOPPED), "%s", err.text);
+    set("backend=cuda");
+    train_ok("moved");
+    struct curve moved = read_curve("moved"), whole = read_curve("whole");
+    near(&moved, &whole, 1e-4);
+    char text[4096] = "";
+    FILE *f = fopen(at(&scratch, "moved/summary.yaml"), "r");
+    cr_assert(gt(sz, fread(text, 1, sizeof text - 1, f), 0));
+    fclose(f);
+    cr_assert(ne(ptr, strstr(text, "bit_equal: false"), NULL));
+}
+
+Test(cuda_train, too_little_memory_is_told_before_the_start)
+{
+    struct ff_err err = FF_ERR_INIT;
+    set("backbone=r200");
+    set("width=4.0");
+    set("image_size=112");
+    set("batch=20");
+    params.embedding = 2048;
+    int rc = train("run", 0, &err);
+    if (rc != FF_ENOMEM)
+        cr_skip_test("the device has memory for 20 images through r200 of width 4");
+    cr_assert(ne(ptr, strstr(err.text, "bytes wanted"), NULL), "%s", err.text);
+    cr_assert(eq(int, ff_err_exit_code(rc), FF_EXIT_NOMEM));
+}
+
+Test(cuda_train, an_embedding_does_not_know_its_batch)
+{
+    enum { COUNT = 6, D = 16, BYTES = SIDE * SIDE * 3 };
+    struct ff_err err = FF_ERR_INIT;
+    static uint8_t pixels[COUNT * BYTES];
+    float want[COUNT * D] = {0}, got[COUNT * D];
+    train_ok("run");
+    for (int i = 0; i < COUNT * BYTES; i++)
+        pixels[i] = (uint8_t)ff_rng_u64(1, 2, (uint64_t)i);
+    static const int batches[] = {COUNT, 1, 4};
+    for (int b = 0; b < 3; b++) {
+        struct ff_embedder *e;
+        int rc = ff_embedder_create(&e, at(&scratch, "run/model.h5"), batches[b],
+                                    FF_BACKEND_CUDA, 1, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        for (int i = 0; i < COUNT; i += batches[b]) {
+            int count = COUNT - i < batches[b] ? COUNT - i : batches[b];
+            rc = ff_embedder_run(got + i * D, e, pixels + i * BYTES, NULL, count, &err);
+            cr_assert(eq(int, rc, 0), "%s", err.text);
+        }
+        ff_embedder_destroy(e);
+        for (int i = 0; i < COUNT * D; i++) {
+            if (b == 0)
+                want[i] = got[i];
+            cr_assert(epsilon_eq(flt, got[i], want[i], 1e-5f));
+        }
+    }
+}
