@@ -16,6 +16,8 @@
 #include <cmath>
 #include <functional>
 
+#undef __launch_bounds__
+#define __launch_bounds__(...)
 #undef __shared__
 #define __shared__ static
 

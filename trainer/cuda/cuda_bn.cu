@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* BN stages on rows (M, C): statistics, apply with PReLU and residual, the two backward
  * passes. All are bound by memory: a thread keeps the constants of its eight channels
- * in registers, walks down the rows, and has the loads of four rows under way at once.
+ * in registers, walks down the rows, and has the loads of two rows under way at once.
  *
  * Block: 8 x 32 threads on 64 channels; grid: x tiles of channels, y parts of the rows.
  * Sums are of x - pivot, the channel's value in row 0, so that no digits are lost where
@@ -9,7 +9,11 @@
  * the same order. */
 #include "cuda_launch.h"
 
-enum { TILE = 64, ROWS = 32, AT_ONCE = 4 };
+enum { TILE = 64, ROWS = 32, AT_ONCE = 2 };
+
+/* Two blocks a multiprocessor, so that one computes while the other waits: at most 128
+ * registers a thread. */
+#define FF_TWO_BLOCKS __launch_bounds__(8 * ROWS, 2)
 
 struct place {
     int c;               /* first of the thread's channels */
@@ -31,8 +35,9 @@ static __device__ __forceinline__ void get_or(float (&x)[LANES], const float *p,
     if (p)
         get8(x, p + c);
     else
-        for (int i = 0; i < LANES; i++)
-            x[i] = otherwise;
+        FF_UNROLL
+    for (int i = 0; i < LANES; i++)
+        x[i] = otherwise;
 }
 
 /* Adds K sums a thread over the rows of the grid; the last block of a column of the
@@ -45,8 +50,10 @@ static __device__ void column_sums(const float (&sum)[K][LANES], double *partial
     __shared__ double quarter[4][TILE];
     unsigned int t = threadIdx.y * 8 + threadIdx.x, column = t % TILE, q = t / TILE;
     int c = (int)(blockIdx.x * TILE + column);
+    FF_UNROLL
     for (int k = 0; k < K; k++) {
         __syncthreads();
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             part[threadIdx.y][threadIdx.x * LANES + i] = sum[k][i];
         __syncthreads();
@@ -59,6 +66,7 @@ static __device__ void column_sums(const float (&sum)[K][LANES], double *partial
     if (!last_block(&tickets[blockIdx.x], gridDim.y))
         return;
     double total[K];
+    FF_UNROLL
     for (int k = 0; k < K; k++) {
         double s = 0;
         for (unsigned int b = q; b < gridDim.y && c < C; b += 4)
@@ -85,8 +93,9 @@ static __device__ __forceinline__ void put_stats(double *stats, int C, int c, do
 /* -- statistics -- */
 
 template <class T>
-static __global__ void stats_kernel(double *stats, const T *src, int64_t M, int C,
-                                    double *partial, unsigned int *tickets)
+static __global__ void FF_TWO_BLOCKS stats_kernel(double *stats, const T *src,
+                                                  int64_t M, int C, double *partial,
+                                                  unsigned int *tickets)
 {
     place p = my_place();
     float sum[2][LANES] = {{0}}, pivot[LANES];
@@ -94,13 +103,16 @@ static __global__ void stats_kernel(double *stats, const T *src, int64_t M, int 
         get8(pivot, src + p.c);
         for (int64_t row = p.first; row < M; row += AT_ONCE * p.step) {
             eight<T> x[AT_ONCE];
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < M)
                     x[u] = load8(src + (row + u * p.step) * C + p.c);
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < M) {
                     float v[LANES];
                     widen8(v, x[u]);
+                    FF_UNROLL
                     for (int i = 0; i < LANES; i++) {
                         float d = v[i] - pivot[i];
                         sum[0][i] += d;
@@ -179,6 +191,7 @@ apply8(float (&y)[LANES], const eight<T> &x, const eight<T> &residual,
 {
     float v[LANES];
     widen8(v, x);
+    FF_UNROLL
     for (int i = 0; i < LANES; i++) {
         y[i] = cuda_affine(v[i], k.scale[i], k.shift[i]);
         if (a.slope)
@@ -187,12 +200,13 @@ apply8(float (&y)[LANES], const eight<T> &x, const eight<T> &residual,
     if (!a.residual)
         return;
     widen8(v, residual);
+    FF_UNROLL
     for (int i = 0; i < LANES; i++)
         y[i] += cuda_affine(v[i], k.residual_scale[i], k.residual_shift[i]);
 }
 
 template <class T, class U, bool STATS>
-static __global__ void apply_kernel(apply_args<T, U> a)
+static __global__ void FF_TWO_BLOCKS apply_kernel(apply_args<T, U> a)
 {
     place p = my_place();
     float sum[2][LANES] = {{0}}, pivot[LANES] = {0};
@@ -211,6 +225,7 @@ static __global__ void apply_kernel(apply_args<T, U> a)
             apply8(pivot, x[0], r[0], k, a);
         }
         for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < a.M) {
                     int64_t at = (row + u * p.step) * a.C + p.c;
@@ -218,11 +233,13 @@ static __global__ void apply_kernel(apply_args<T, U> a)
                     if (a.residual)
                         r[u] = load8(a.residual + at);
                 }
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < a.M) {
                     float y[LANES];
                     apply8(y, x[u], r[u], k, a);
                     put8(a.dst + (row + u * p.step) * a.C + p.c, y);
+                    FF_UNROLL
                     for (int i = 0; STATS && i < LANES; i++) {
                         float d = widen(narrow<U>(y[i])) - pivot[i];
                         sum[0][i] += d;
@@ -235,8 +252,9 @@ static __global__ void apply_kernel(apply_args<T, U> a)
         /* The pivot of a channel goes to the thread that emits it by shared memory. */
         __shared__ float pivots[TILE];
         if (threadIdx.y == 0)
-            for (int i = 0; i < LANES; i++)
-                pivots[threadIdx.x * LANES + i] = pivot[i];
+            FF_UNROLL
+        for (int i = 0; i < LANES; i++)
+            pivots[threadIdx.x * LANES + i] = pivot[i];
         column_sums<2>(sum, a.partial, a.tickets, a.C,
                        [&](int c, const double(&total)[2]) {
                            put_stats(a.stats, a.C, c, (double)a.M,
@@ -260,7 +278,7 @@ template <class T, class U> struct bwd_args {
 };
 
 template <class T, class U, bool PRELU>
-static __global__ void bwd_reduce_kernel(bwd_args<T, U> a)
+static __global__ void FF_TWO_BLOCKS bwd_reduce_kernel(bwd_args<T, U> a)
 {
     enum { K = PRELU ? 3 : 2 };
     place p = my_place();
@@ -277,17 +295,20 @@ static __global__ void bwd_reduce_kernel(bwd_args<T, U> a)
         for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
             eight<T> x[AT_ONCE];
             eight<U> g[AT_ONCE];
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < a.M) {
                     int64_t at = (row + u * p.step) * a.C + p.c;
                     x[u] = load8(a.src + at);
                     g[u] = load8(a.ddst + at);
                 }
+            FF_UNROLL
             for (int u = 0; u < AT_ONCE; u++)
                 if (row + u * p.step < a.M) {
                     float v[LANES], dy[LANES];
                     widen8(v, x[u]);
                     widen8(dy, g[u]);
+                    FF_UNROLL
                     for (int i = 0; i < LANES; i++) {
                         if (PRELU) {
                             float pre = cuda_affine(v[i], scale[i], shift[i]);
@@ -309,7 +330,7 @@ static __global__ void bwd_reduce_kernel(bwd_args<T, U> a)
 }
 
 template <class T, class U, bool PRELU>
-static __global__ void bwd_apply_kernel(bwd_args<T, U> a)
+static __global__ void FF_TWO_BLOCKS bwd_apply_kernel(bwd_args<T, U> a)
 {
     place p = my_place();
     if (p.c >= a.C)
@@ -325,6 +346,7 @@ static __global__ void bwd_apply_kernel(bwd_args<T, U> a)
     }
     get8(db, a.dbias + p.c);
     get8(dw, a.dweight + p.c);
+    FF_UNROLL
     for (int i = 0; i < LANES; i++) {
         db[i] *= per_row;
         dw[i] *= per_row;
@@ -332,6 +354,7 @@ static __global__ void bwd_apply_kernel(bwd_args<T, U> a)
     for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
         eight<T> x[AT_ONCE], more[AT_ONCE];
         eight<U> g[AT_ONCE];
+        FF_UNROLL
         for (int u = 0; u < AT_ONCE; u++)
             if (row + u * p.step < a.M) {
                 int64_t at = (row + u * p.step) * a.C + p.c;
@@ -340,6 +363,7 @@ static __global__ void bwd_apply_kernel(bwd_args<T, U> a)
                 if (a.add)
                     more[u] = load8(a.add + at);
             }
+        FF_UNROLL
         for (int u = 0; u < AT_ONCE; u++)
             if (row + u * p.step < a.M) {
                 float v[LANES], dy[LANES], add[LANES] = {0}, dx[LANES];
@@ -347,6 +371,7 @@ static __global__ void bwd_apply_kernel(bwd_args<T, U> a)
                 widen8(dy, g[u]);
                 if (a.add)
                     widen8(add, more[u]);
+                FF_UNROLL
                 for (int i = 0; i < LANES; i++) {
                     if (PRELU)
                         dy[i] = cuda_prelu_bwd(

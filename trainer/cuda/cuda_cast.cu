@@ -86,6 +86,7 @@ static __global__ void add_kernel(T *dst, const T *add, int64_t count)
         float x[LANES], y[LANES];
         get8(x, dst + i);
         get8(y, add + i);
+        FF_UNROLL
         for (int k = 0; k < LANES; k++)
             x[k] += y[k];
         put8(dst + i, x);

@@ -118,16 +118,20 @@ FF_HD float cuda_target_derivative(float cosine, const struct cuda_margin *m)
     return sinf(theta + m->margin) / (s > 1e-6f ? s : 1e-6f);
 }
 
-/* d loss / d cosine of one column, times `factor` = scale / N (times a loss scale):
- * p - 1 at the label, p elsewhere; 0 where the clamp cut the cosine. */
-FF_HD float cuda_dcosine(float cosine, float logit, float log_sum, int is_label,
-                         float factor, const struct cuda_margin *m)
+/* d loss / d cosine of a column that is not the label, times `factor` = scale / N
+ * (times a loss scale); 0 where the clamp cut the cosine. */
+FF_HD float cuda_dcosine(float cosine, float logit, float log_sum, float factor)
 {
-    float p = expf(logit - log_sum);
-    float g = factor * p;
-    if (is_label)
-        g = factor * (p - 1.0f) * cuda_target_derivative(cuda_clamp_cosine(cosine), m);
+    float g = factor * expf(logit - log_sum);
     return fabsf(cosine) > 1.0f ? 0.0f : g; /* a NaN passes */
+}
+
+/* The same at the label; derivative: of the target's logit. */
+FF_HD float cuda_dtarget(float cosine, float logit, float log_sum, float factor,
+                         float derivative)
+{
+    float g = factor * (expf(logit - log_sum) - 1.0f) * derivative;
+    return fabsf(cosine) > 1.0f ? 0.0f : g;
 }
 
 /* Pull-back of a gradient by a unit vector through x / |x|; dot = gradient . unit. */

@@ -11,8 +11,9 @@
  * halves, G has a static scale S, the largest power of two with s S / N <= 2^11 (a
  * cosine's gradient reaches s / N, and the backbone's loss scale would overflow it).
  *
- * The softmax reads each row once, in chunks that give (max, sum of exp); a small
- * kernel joins them into the row's log-sum and the loss. Rows are padded to eight
+ * The label's column is the only one with a margin; its logit and derivative are taken
+ * out first. The softmax reads each row once, in chunks that give (max, sum of exp); a
+ * small kernel joins them into the row's log-sum and the loss. Rows are padded to eight
  * columns; classes count in 64 bits. */
 #include <stdlib.h>
 
@@ -43,6 +44,7 @@ struct ff_head_plan {
     float *dunit;             /* (N, D) */
     float2 *parts;            /* (N, chunks): max, sum of exp */
     float *log_sum;           /* (N) */
+    float2 *target;           /* (N): logit of the label, its derivative */
     int64_t *label;           /* (N), of a call with labels of its own */
     const int64_t *labels;    /* those of the last head_fwd */
     struct cuda_gemm *forward, *by_embedding, *by_weight;
@@ -69,6 +71,7 @@ template <class T> static __global__ void normalise_kernel(row_args<T> a)
     float sum = 0, v[LANES];
     for (int d = lane * LANES; d < a.D; d += 32 * LANES) {
         get8(v, x + d);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             sum += v[i] * v[i];
     }
@@ -78,6 +81,7 @@ template <class T> static __global__ void normalise_kernel(row_args<T> a)
         a.invnorm[row] = inv;
     for (int d = lane * LANES; a.unit && d < a.D; d += 32 * LANES) {
         get8(v, x + d);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             v[i] *= inv;
         put8(a.unit + row * a.D + d, v);
@@ -106,6 +110,7 @@ static __global__ void dembedding_kernel(dembedding_args a)
     for (int d = lane * LANES; d < a.D; d += 32 * LANES) {
         get8(x, a.x + at + d);
         get8(g, a.dunit + at + d);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             dot += g[i] * (x[i] * inv);
     }
@@ -113,6 +118,7 @@ static __global__ void dembedding_kernel(dembedding_args a)
     for (int d = lane * LANES; d < a.D; d += 32 * LANES) {
         get8(x, a.x + at + d);
         get8(g, a.dunit + at + d);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             g[i] = factor * cuda_through_norm(g[i], x[i] * inv, dot, inv);
         put8(a.dx + at + d, g);
@@ -127,6 +133,7 @@ template <class T> struct softmax_args {
     const int64_t *label;
     float2 *parts;
     float *log_sum;
+    float2 *target;
     struct cuda_state *state;
     struct cuda_margin margin;
     double static_scale;
@@ -140,8 +147,10 @@ static __device__ __forceinline__ void load_cosines(float (&x)[VECTORS][LANES],
                                                     const softmax_args<T> &a,
                                                     int64_t row, int64_t first)
 {
+    FF_UNROLL
     for (int u = 0; u < VECTORS; u++) {
         int64_t c = first + (int64_t)u * THREADS * LANES;
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             x[u][i] = 0;
         if (c >= a.ld)
@@ -150,38 +159,49 @@ static __device__ __forceinline__ void load_cosines(float (&x)[VECTORS][LANES],
         if (a.invnorm) {
             float inv[LANES];
             get8(inv, a.invnorm + c);
+            FF_UNROLL
             for (int i = 0; i < LANES; i++)
                 x[u][i] *= inv[i];
         }
     }
 }
 
-template <class T>
-static __device__ __forceinline__ float logit_of(float cosine, bool is_label,
-                                                 const softmax_args<T> &a)
+template <class T> static __global__ void target_kernel(softmax_args<T> a)
 {
-    float clamped = cuda_clamp_cosine(cosine);
-    return a.margin.scale * (is_label ? cuda_target(clamped, &a.margin) : clamped);
+    int n = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (n >= a.N)
+        return;
+    int64_t label = a.label[n];
+    float cosine = widen(a.cosine[n * a.ld + label]);
+    if (a.invnorm)
+        cosine *= a.invnorm[label];
+    cosine = cuda_clamp_cosine(cosine);
+    a.target[n] = make_float2(a.margin.scale * cuda_target(cosine, &a.margin),
+                              cuda_target_derivative(cosine, &a.margin));
 }
 
 template <class T> static __global__ void parts_kernel(softmax_args<T> a)
 {
     int64_t row = blockIdx.y, first = (int64_t)blockIdx.x * CHUNK + threadIdx.x * LANES;
     int64_t label = a.label[row];
-    float x[VECTORS][LANES], max = -INFINITY, sum = 0;
+    float x[VECTORS][LANES], target = a.target[row].x, max = -INFINITY, sum = 0;
     load_cosines(x, a, row, first);
+    FF_UNROLL
     for (int u = 0; u < VECTORS; u++)
-        for (int i = 0; i < LANES; i++) {
-            int64_t c = first + (int64_t)u * THREADS * LANES + i;
-            x[u][i] = logit_of(x[u][i], c == label, a);
-            if (c < a.CLS && x[u][i] > max)
-                max = x[u][i];
-        }
+        FF_UNROLL
+    for (int i = 0; i < LANES; i++) {
+        int64_t c = first + (int64_t)u * THREADS * LANES + i;
+        x[u][i] = c == label ? target : a.margin.scale * cuda_clamp_cosine(x[u][i]);
+        if (c < a.CLS && x[u][i] > max)
+            max = x[u][i];
+    }
     max = block_max(max);
+    FF_UNROLL
     for (int u = 0; u < VECTORS; u++)
-        for (int i = 0; i < LANES; i++)
-            if (first + (int64_t)u * THREADS * LANES + i < a.CLS)
-                sum += expf(x[u][i] - max);
+        FF_UNROLL
+    for (int i = 0; i < LANES; i++)
+        if (first + (int64_t)u * THREADS * LANES + i < a.CLS)
+            sum += expf(x[u][i] - max);
     double total = block_sum((double)sum);
     if (threadIdx.x == 0)
         a.parts[row * a.chunks + blockIdx.x] = make_float2(max, (float)total);
@@ -201,11 +221,8 @@ static __global__ void loss_kernel(softmax_args<T> a, const struct cuda_step_hea
         for (int k = 0; k < a.chunks; k++)
             sum += (double)part[k].y * exp((double)part[k].x - (double)max);
         double log_sum = (double)max + log(sum);
-        float cosine = widen(a.cosine[n * a.ld + a.label[n]]);
-        if (a.invnorm)
-            cosine *= a.invnorm[a.label[n]];
         a.log_sum[n] = (float)log_sum;
-        total += log_sum - (double)logit_of(cosine, true, a);
+        total += log_sum - (double)a.target[n].x;
     }
     total = block_sum(total);
     if (threadIdx.x == 0) {
@@ -220,11 +237,13 @@ template <class T> static __global__ void dcosine_kernel(softmax_args<T> a)
 {
     int64_t row = blockIdx.y, first = (int64_t)blockIdx.x * CHUNK + threadIdx.x * LANES;
     int64_t label = a.label[row];
+    float2 target = a.target[row];
     float x[VECTORS][LANES], log_sum = a.log_sum[row];
     double scale = a.static_scale == 0 ? a.state->loss_scale : a.static_scale;
     float factor = (float)((double)a.margin.scale / a.N * scale);
     bool bad = false;
     load_cosines(x, a, row, first);
+    FF_UNROLL
     for (int u = 0; u < VECTORS; u++) {
         int64_t c = first + (int64_t)u * THREADS * LANES;
         if (c >= a.ld)
@@ -232,10 +251,12 @@ template <class T> static __global__ void dcosine_kernel(softmax_args<T> a)
         float inv[LANES];
         if (a.invnorm)
             get8(inv, a.invnorm + c);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++) {
-            bool is_label = c + i == label;
-            float g = cuda_dcosine(x[u][i], logit_of(x[u][i], is_label, a), log_sum,
-                                   is_label, factor, &a.margin);
+            float g = cuda_dcosine(x[u][i], a.margin.scale * cuda_clamp_cosine(x[u][i]),
+                                   log_sum, factor);
+            if (c + i == label)
+                g = cuda_dtarget(x[u][i], target.x, log_sum, factor, target.y);
             if (a.invnorm)
                 g *= inv[i];
             x[u][i] = c + i < a.CLS ? g : 0;
@@ -257,6 +278,7 @@ static __global__ void finite_kernel(const __half *x, int64_t count,
          i < count; i += step) {
         float v[LANES];
         get8(v, x + i);
+        FF_UNROLL
         for (int k = 0; k < LANES; k++)
             bad = bad || !isfinite(v[k]);
     }
@@ -289,6 +311,7 @@ template <class T, int V> static __global__ void update_kernel(update_args<T> a)
     int64_t at = row * a.D;
     float w[V][LANES], g[V][LANES], v[V][LANES], dot = 0, sum = 0;
     float inv = a.invnorm[row], lr = (float)a.head->lr;
+    FF_UNROLL
     for (int k = 0; k < V; k++) {
         int d = (k * 32 + lane) * LANES;
         if (d >= a.D)
@@ -296,6 +319,7 @@ template <class T, int V> static __global__ void update_kernel(update_args<T> a)
         get8(w[k], a.weight + at + d);
         get8(g[k], a.dweight + at + d);
         get8(v[k], a.velocity + at + d);
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             dot += g[k][i] * (w[k][i] * inv);
     }
@@ -303,10 +327,12 @@ template <class T, int V> static __global__ void update_kernel(update_args<T> a)
     /* In f32 the products carried 1 / |w| already, and the loss scale. */
     bool f32 = a.static_scale == 0;
     float factor = (float)(1.0 / (f32 ? a.state->used_scale : a.static_scale));
+    FF_UNROLL
     for (int k = 0; k < V; k++) {
         int d = (k * 32 + lane) * LANES;
         if (d >= a.D)
             continue;
+        FF_UNROLL
         for (int i = 0; i < LANES; i++) {
             float through =
                 cuda_through_norm(g[k][i], w[k][i] * inv, dot, f32 ? 1.0f : inv);
@@ -320,10 +346,12 @@ template <class T, int V> static __global__ void update_kernel(update_args<T> a)
     inv = 1.0f / (length < NORM_EPS ? NORM_EPS : length);
     if (lane == 0)
         a.invnorm[row] = inv;
+    FF_UNROLL
     for (int k = 0; a.unit && k < V; k++) {
         int d = (k * 32 + lane) * LANES;
         if (d >= a.D)
             continue;
+        FF_UNROLL
         for (int i = 0; i < LANES; i++)
             w[k][i] *= inv;
         put8(a.unit + at + d, w[k]);
@@ -345,44 +373,63 @@ static int64_t padded(int64_t classes)
     return (classes + LANES - 1) / LANES * LANES;
 }
 
-/* The plan's blocks of device memory, in the order of `members`. */
-enum { BLOCKS = 10 };
-static void block_sizes(size_t sizes[BLOCKS], const struct ff_head_shape *s,
-                        enum cuda_type type)
+/* A plan's blocks of device memory; h has its shape and type. */
+struct block {
+    void **at;
+    size_t bytes;
+};
+enum { BLOCKS = 11 };
+static void list_blocks(struct block out[BLOCKS], struct ff_head_plan *h)
 {
-    size_t n = (size_t)s->N, d = (size_t)s->D, cls = (size_t)s->CLS;
-    size_t ld = (size_t)padded(s->CLS), bytes = (size_t)cuda_type_bytes(type);
-    size_t chunks = (ld + CHUNK - 1) / CHUNK;
-    const size_t all[BLOCKS] = {
-        n * d * bytes,         n * sizeof(float),
-        ld * sizeof(float),    type == CUDA_F32 ? 0 : cls * d * bytes,
-        n * ld * bytes,        cls * d * bytes,
-        n * d * sizeof(float), n * chunks * sizeof(float2),
-        n * sizeof(float),     n * sizeof(int64_t)};
-    memcpy(sizes, all, sizeof all);
+    size_t N = (size_t)h->shape.N, D = (size_t)h->shape.D, CLS = (size_t)h->shape.CLS;
+    size_t ld = (size_t)h->ld, chunks = (size_t)h->chunks;
+    size_t element = (size_t)cuda_type_bytes(h->type);
+    const struct block all[BLOCKS] = {
+        {&h->unit, N * D * element},
+        {(void **)&h->embedding_invnorm, N * sizeof(float)},
+        {(void **)&h->weight_invnorm, ld * sizeof(float)},
+        {&h->unit_weight, h->type == CUDA_F32 ? 0 : CLS * D * element},
+        {&h->cosine, N * ld * element},
+        {&h->dweight, CLS * D * element},
+        {(void **)&h->dunit, N * D * sizeof(float)},
+        {(void **)&h->parts, N * chunks * sizeof(float2)},
+        {(void **)&h->log_sum, N * sizeof(float)},
+        {(void **)&h->target, N * sizeof(float2)},
+        {(void **)&h->label, N * sizeof(int64_t)},
+    };
+    memcpy(out, all, sizeof all);
+}
+
+static void shape_plan(struct ff_head_plan *h, const struct cuda_ctx *cu,
+                       const struct ff_head_shape *s)
+{
+    h->shape = *s;
+    h->type = cu->head_type;
+    h->ld = padded(s->CLS);
+    h->chunks = (int)((h->ld + CHUNK - 1) / CHUNK);
 }
 
 int64_t cuda_head_bytes(struct ff_ops_ctx *ctx, const struct ff_head_shape *shape)
 {
-    size_t sizes[BLOCKS], sum = 0;
-    block_sizes(sizes, shape, cuda_of(ctx)->head_type);
+    struct ff_head_plan plan = {};
+    struct block blocks[BLOCKS];
+    size_t sum = 0;
+    shape_plan(&plan, cuda_of(ctx), shape);
+    list_blocks(blocks, &plan);
     for (int i = 0; i < BLOCKS; i++)
-        sum += sizes[i];
+        sum += blocks[i].bytes;
     return (int64_t)sum;
 }
 
 void cuda_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
 {
-    (void)ctx;
+    struct block blocks[BLOCKS];
     if (!head)
         return;
-    void *blocks[] = {head->unit,           head->embedding_invnorm,
-                      head->weight_invnorm, head->unit_weight,
-                      head->cosine,         head->dweight,
-                      head->dunit,          head->parts,
-                      head->log_sum,        head->label};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
-        cudaFree(blocks[i]);
+    cudaStreamSynchronize(cuda_of(ctx)->stream);
+    list_blocks(blocks, head);
+    for (int i = 0; i < BLOCKS; i++)
+        cudaFree(*blocks[i].at);
     cuda_gemm_destroy(head->forward);
     cuda_gemm_destroy(head->by_embedding);
     cuda_gemm_destroy(head->by_weight);
@@ -418,7 +465,7 @@ int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
                      const struct ff_head_shape *s, struct ff_err *err)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
-    size_t sizes[BLOCKS];
+    struct block blocks[BLOCKS];
     *out = NULL;
     if (s->D % LANES || s->D > WIDEST * 32 * LANES)
         return ff_err_set(err, FF_EUSAGE,
@@ -427,33 +474,20 @@ int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
     struct ff_head_plan *h = static_cast<ff_head_plan *>(calloc(1, sizeof *h));
     if (!h)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
-    h->shape = *s;
-    h->type = cu->head_type;
+    shape_plan(h, cu, s);
     h->margin.kind = s->kind == FF_HEAD_ARCFACE   ? CUDA_ARCFACE
                      : s->kind == FF_HEAD_COSFACE ? CUDA_COSFACE
                                                   : CUDA_SOFTMAX;
     h->margin.exact = s->margin_grad == FF_MARGIN_GRAD_EXACT;
     h->margin.scale = s->scale;
     h->margin.margin = s->margin;
-    h->ld = padded(s->CLS);
-    h->chunks = (int)((h->ld + CHUNK - 1) / CHUNK);
     if (h->type != CUDA_F32)
         h->static_scale = static_scale((double)s->scale / s->N);
-    void **blocks[BLOCKS] = {&h->unit,
-                             (void **)&h->embedding_invnorm,
-                             (void **)&h->weight_invnorm,
-                             &h->unit_weight,
-                             &h->cosine,
-                             &h->dweight,
-                             (void **)&h->dunit,
-                             (void **)&h->parts,
-                             (void **)&h->log_sum,
-                             (void **)&h->label};
-    block_sizes(sizes, s, h->type);
+    list_blocks(blocks, h);
     int rc = 0;
     for (int i = 0; i < BLOCKS && !rc; i++)
-        if (sizes[i])
-            rc = cuda_alloc_bytes(cu, blocks[i], sizes[i], err);
+        if (blocks[i].bytes)
+            rc = cuda_alloc_bytes(cu, blocks[i].at, blocks[i].bytes, err);
     if (!rc)
         rc = make_products(cu, h, err);
     if (rc) {
@@ -492,6 +526,7 @@ static softmax_args<T> softmax_arguments(struct cuda_ctx *cu,
                          h->labels,
                          h->parts,
                          h->log_sum,
+                         h->target,
                          cu->state,
                          h->margin,
                          h->static_scale,
@@ -520,6 +555,8 @@ void cuda_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *h,
         cuda_gemm_run(cu, h->forward, h->cosine, h->unit,
                       h->type == CUDA_F32 ? weight->data : h->unit_weight);
         softmax_args<T> a = softmax_arguments<T>(cu, h);
+        launch(cu, "target", target_kernel<T>, dim3(blocks_for(s->N, THREADS, 1 << 30)),
+               dim3(THREADS), a);
         launch(cu, "softmax", parts_kernel<T>,
                dim3((unsigned int)h->chunks, (unsigned int)s->N), dim3(THREADS), a);
         launch(cu, "loss", loss_kernel<T>, dim3(1), dim3(THREADS), a,

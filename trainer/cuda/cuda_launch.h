@@ -17,6 +17,14 @@
 #include "cuda_formulas.h"
 #include "cuda_priv.h"
 
+/* Before each loop over the registers of a thread: an array that is indexed at run time
+ * would lie in local memory. */
+#ifdef __CUDACC__
+#define FF_UNROLL _Pragma("unroll")
+#else
+#define FF_UNROLL
+#endif
+
 /* Queues kernel(args...) on the context's stream. */
 template <class... P, class... A>
 static void launch(struct cuda_ctx *cu, const char *name, void (*kernel)(P...),
@@ -78,6 +86,7 @@ template <class T> static __device__ __forceinline__ eight<T> load8(const T *p)
 {
     eight<T> e;
     const uint4 *from = reinterpret_cast<const uint4 *>(p);
+    FF_UNROLL
     for (unsigned int i = 0; i < LANES * sizeof(T) / 16; i++)
         e.raw[i] = from[i];
     return e;
@@ -88,7 +97,7 @@ static __device__ __forceinline__ void widen8(float (&x)[LANES], const eight<T> 
 {
     T v[LANES];
     memcpy(v, e.raw, sizeof v);
-#pragma unroll
+    FF_UNROLL
     for (int i = 0; i < LANES; i++)
         x[i] = widen(v[i]);
 }
@@ -104,11 +113,12 @@ static __device__ __forceinline__ void put8(T *p, const float (&x)[LANES])
 {
     T v[LANES];
     uint4 raw[LANES * sizeof(T) / 16];
-#pragma unroll
+    FF_UNROLL
     for (int i = 0; i < LANES; i++)
         v[i] = narrow<T>(x[i]);
     memcpy(raw, v, sizeof v);
     uint4 *to = reinterpret_cast<uint4 *>(p);
+    FF_UNROLL
     for (unsigned int i = 0; i < LANES * sizeof(T) / 16; i++)
         to[i] = raw[i];
 }

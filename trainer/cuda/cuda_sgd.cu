@@ -46,6 +46,7 @@ static __global__ void check_kernel(check_args a)
     for (int64_t i = first; i < body; i += step) {
         float x[LANES];
         get8(x, a.gradient + i);
+        FF_UNROLL
         for (int k = 0; k < LANES; k++) {
             sum += (double)x[k] * (double)x[k];
             bad += isfinite(x[k]) ? 0 : 1;
@@ -99,6 +100,7 @@ static __global__ void sgd_kernel(sgd_args a)
         get8(w, a.weight + i);
         get8(v, a.velocity + i);
         get8(g, a.gradient + i);
+        FF_UNROLL
         for (int k = 0; k < LANES; k++)
             cuda_sgd(&w[k], &v[k], factor * g[k], a.momentum, a.decay, lr);
         put8(a.weight + i, w);
