@@ -258,6 +258,7 @@ static int set_value(struct ff_params *params, const struct ff_param_info *info,
         *(int *)field = index;
         return 0;
     }
+    case FF_PARAM_WORD:
     case FF_PARAM_PATH: {
         /* The whole field is set, so that structs compare by memcmp. */
         char expanded[FF_PARAM_TEXT] = "";
@@ -422,6 +423,7 @@ void ff_params_text(char *out, size_t capacity, const struct ff_params *params,
     case FF_PARAM_ENUM:
         choice_text(out, capacity, info->choices, *(const int *)field);
         break;
+    case FF_PARAM_WORD:
     case FF_PARAM_PATH:
     case FF_PARAM_PATHS: {
         FILE *f = fmemopen(out, capacity, "w");
@@ -452,7 +454,7 @@ void ff_params_write_value(FILE *f, const struct ff_params *params,
                            const struct ff_param_info *info)
 {
     const char *field = const_field_of(params, info);
-    if (info->type == FF_PARAM_PATH) {
+    if (info->type == FF_PARAM_PATH || info->type == FF_PARAM_WORD) {
         ff_yaml_write_string(f, field);
     } else if (info->type == FF_PARAM_PATHS) {
         char path[FF_PARAM_TEXT];
@@ -486,6 +488,7 @@ static void write_range(FILE *f, const struct ff_param_info *info)
     case FF_PARAM_ENUM: fprintf(f, "%s", info->choices); break;
     case FF_PARAM_BOOL: fprintf(f, "true false"); break;
     case FF_PARAM_PATH: fprintf(f, "path"); break;
+    case FF_PARAM_WORD: fprintf(f, "text"); break;
     case FF_PARAM_PATHS: fprintf(f, "list of paths"); break;
     case FF_PARAM_FLOAT:
     case FF_PARAM_INT:

@@ -22,6 +22,7 @@ enum ff_param_type {
     FF_PARAM_BOOL,
     FF_PARAM_ENUM,  /* int index into the choices */
     FF_PARAM_PATH,  /* text, ${VAR} expanded on reading */
+    FF_PARAM_WORD,  /* the same, but no path */
     FF_PARAM_INTS,  /* list of int64, increasing */
     FF_PARAM_PATHS, /* list of paths, ${VAR} expanded on reading */
 };
@@ -75,6 +76,7 @@ struct ff_params {
 #define FF_FIELD_BOOL(name) bool name;
 #define FF_FIELD_ENUM(name) int name;
 #define FF_FIELD_PATH(name) char name[FF_PARAM_TEXT];
+#define FF_FIELD_WORD(name) char name[FF_PARAM_TEXT];
 #define FF_FIELD_INTS(name) struct ff_int_list name;
 #define FF_FIELD_PATHS(name) char name[FF_PATHS_TEXT]; /* a newline after each */
 #define FF_PARAM(name, type, ...) FF_FIELD_##type(name)

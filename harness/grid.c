@@ -87,7 +87,7 @@ static char *path_field(struct ff_params *params, const struct ff_param_info *in
 const char *ff_grid_value_text(char out[FF_PARAM_TEXT], const struct ff_params *params,
                                const struct ff_param_info *info)
 {
-    if (info->type == FF_PARAM_PATH)
+    if (info->type == FF_PARAM_PATH || info->type == FF_PARAM_WORD)
         snprintf(out, FF_PARAM_TEXT, "%s", (const char *)params + info->offset);
     else
         ff_params_text(out, FF_PARAM_TEXT, params, info);

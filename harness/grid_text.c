@@ -51,7 +51,7 @@ const char *ff_grid_cell_place(char *out, size_t capacity, const struct ff_grid 
 
 static void write_value(FILE *f, enum ff_param_type type, const char *text)
 {
-    if (type == FF_PARAM_PATH)
+    if (type == FF_PARAM_PATH || type == FF_PARAM_WORD)
         ff_yaml_write_string(f, text);
     else
         fputs(text, f);

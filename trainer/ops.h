@@ -185,9 +185,10 @@ struct ff_ops {
                         const struct ff_tensor *stats, int64_t M);
     /* scale, shift from the running statistics (eval mode). */
     void (*bn_finalize_running)(struct ff_ops_ctx *ctx, struct ff_bn *bn);
-    /* dst (M, C) = act(scale src + shift) + residual; act = PReLU with slope (C), or
-     * none if slope is NULL. residual (M, C) may be NULL; residual_bn, if not NULL,
-     * applies its scale and shift to it. stats of dst, NULL = not wanted. */
+    /* dst (M, C), none of the others, = act(scale src + shift) + residual; act = PReLU
+     * with slope (C), or none if slope is NULL. residual (M, C) may be NULL;
+     * residual_bn, if not NULL, applies its scale and shift to it. stats of dst, NULL =
+     * not wanted. */
     void (*bn_apply)(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
                      const struct ff_tensor *src, const struct ff_bn *bn,
                      const struct ff_tensor *slope, const struct ff_tensor *residual,
@@ -264,8 +265,9 @@ struct ff_ops_options {
     int threads;        /* >= 1, of a CPU backend */
     int precision;      /* enum ff_precision; auto = fp16 on cuda, fp32 elsewhere */
     int head_precision; /* enum ff_head_precision */
-    int device;         /* GPU number */
+    const char *device; /* GPU number or UUID; NULL = the first */
     bool nondeterministic;
+    bool tf32; /* f32 products may be taken in TF32, on cuda */
 };
 
 /* Opens a backend; auto picks the first that works and says which and why in *reason

@@ -176,8 +176,9 @@ static int set_up(struct ff_train *run, struct ff_err *err)
                                            .threads = run->threads,
                                            .precision = p->precision,
                                            .head_precision = p->head_precision,
-                                           .device = (int)p->device,
-                                           .nondeterministic = !p->deterministic};
+                                           .device = p->device,
+                                           .nondeterministic = !p->deterministic,
+                                           .tf32 = p->tf32};
     rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, &backend, err);
     if (rc)
         return rc;

@@ -358,9 +358,9 @@ static int set_up(struct bench *b, struct ff_err *err)
                                            .threads = (int)b->threads,
                                            .precision = b->params.precision,
                                            .head_precision = b->params.head_precision,
-                                           .device = (int)b->params.device,
-                                           .nondeterministic =
-                                               !b->params.deterministic};
+                                           .device = b->params.device,
+                                           .nondeterministic = !b->params.deterministic,
+                                           .tf32 = b->params.tf32};
     int rc = ff_ops_open(&b->ops, &b->ctx, &reason, &options, err);
     if (rc)
         return rc;

@@ -5,6 +5,27 @@
 
 static const struct precision *now; /* under test */
 
+static struct ff_bn make_bn(struct side *s, const char *name, int C)
+{
+    char stream[64];
+    snprintf(stream, sizeof stream, "%s.bias", name);
+    return (struct ff_bn){.C = C,
+                          .weight = put_random(s, name, C, 1, 0.3),
+                          .bias = put_random(s, stream, C, 0, 0.5),
+                          .running_mean = put_random(s, "rm", C, 0, 1),
+                          .running_var = put_random(s, "rv", C, 3, 0.1),
+                          .mean = poisoned(s, C),
+                          .invstd = poisoned(s, C),
+                          .scale = poisoned(s, C),
+                          .shift = poisoned(s, C)};
+}
+
+static void free_bn(struct side *s, struct ff_bn *bn)
+{
+    FREE_ALL(s, &bn->weight, &bn->bias, &bn->running_mean, &bn->running_var, &bn->mean,
+             &bn->invstd, &bn->scale, &bn->shift);
+}
+
 /* -- convolution -- */
 
 static void compare_conv(const char *line)
@@ -52,6 +73,15 @@ static void compare_conv(const char *line)
         x->ops->conv_destroy(x->ctx, conv);
     }
     CLOSE(&s, &dst[0], &ref, &dst[1], now->limit, "conv_fwd", line);
+    struct ff_bn bn[2] = {make_bn(&s, "bn", shape.K), make_bn(&ref, "bn", shape.K)};
+    for (int k = 0; k < 2; k++)
+        sides[k]->ops->bn_finalize(sides[k]->ctx, &bn[k], &stats[k],
+                                   (int64_t)shape.N * P * Q);
+    CLOSE(&s, &bn[0].mean, &ref, &bn[1].mean, now->limit, "mean of conv_fwd", line);
+    CLOSE(&s, &bn[0].invstd, &ref, &bn[1].invstd, now->limit, "invstd of conv_fwd",
+          line);
+    for (int k = 0; k < 2; k++)
+        free_bn(sides[k], &bn[k]);
     CLOSE(&s, &dsrc[0], &ref, &dsrc[1], now->limit, "conv_bwd_data", line);
     CLOSE(&s, &dweight[0], &ref, &dweight[1], now->limit, "conv_bwd_weights", line);
     for (int k = 0; k < 2; k++)
@@ -77,27 +107,6 @@ struct bn_values {
     struct ff_tensor slope, src, residual, ddst, add;
     struct ff_tensor stats, stats_out, dst, dsrc, dweight, dbias, dslope;
 };
-
-static struct ff_bn make_bn(struct side *s, const char *name, int C)
-{
-    char stream[64];
-    snprintf(stream, sizeof stream, "%s.bias", name);
-    return (struct ff_bn){.C = C,
-                          .weight = put_random(s, name, C, 1, 0.3),
-                          .bias = put_random(s, stream, C, 0, 0.5),
-                          .running_mean = put_random(s, "rm", C, 0, 1),
-                          .running_var = put_random(s, "rv", C, 3, 0.1),
-                          .mean = poisoned(s, C),
-                          .invstd = poisoned(s, C),
-                          .scale = poisoned(s, C),
-                          .shift = poisoned(s, C)};
-}
-
-static void free_bn(struct side *s, struct ff_bn *bn)
-{
-    FREE_ALL(s, &bn->weight, &bn->bias, &bn->running_mean, &bn->running_var, &bn->mean,
-             &bn->invstd, &bn->scale, &bn->shift);
-}
 
 static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
                         bool wide)

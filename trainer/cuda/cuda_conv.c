@@ -143,7 +143,7 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
 {
     struct cuda_dnn *d = cu->dnn;
     const struct dnn_problem problem = {*shape, cu->type, kind, cu->deterministic,
-                                        false};
+                                        cu->tf32};
     char text[DNN_PROBLEM_TEXT], timed[DNN_CHOICE_TEXT];
     int rc = 0;
     *plan = NULL;

@@ -99,7 +99,13 @@ static int pick(struct cuda_gemm *g, struct cuda_ctx *cu, struct ff_err *err)
     /* Out-of-place reductions add in a fixed order; the in-place one need not. */
     uint32_t schemes =
         CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     uint64_t workspace = WORKSPACE_BYTES;
+    uint32_t alignment = 64; /* of a tensor inside a block of parameters */
     int count = 0, rc = 0;
     TRY(cublasLtMatmulPreferenceCreate(&preference));
     TRY(cublasLtMatmulPreferenceSetAttribute(preference,
@@ -108,6 +114,9 @@ static int pick(struct cuda_gemm *g, struct cuda_ctx *cu, struct ff_err *err)
     TRY(cublasLtMatmulPreferenceSetAttribute(preference,
                                              CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                              &schemes, sizeof schemes));
+    for (size_t i = 0; i < sizeof alignments / sizeof *alignments; i++)
+        TRY(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
+                                                 sizeof alignment));
     TRY(cublasLtMatmulAlgoGetHeuristic(cu->lt->handle, g->op, g->b, g->a, g->dst,
                                        g->dst, preference, 1, &found, &count));
     if (count < 1)
@@ -131,7 +140,9 @@ int cuda_gemm_create(struct cuda_gemm **out, struct cuda_ctx *cu,
     if (!g)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     g->shape = *s;
-    TRY(cublasLtMatmulDescCreate(&g->op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    TRY(cublasLtMatmulDescCreate(
+        &g->op, cu->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+        CUDA_R_32F));
     TRY(cublasLtMatmulDescSetAttribute(g->op, CUBLASLT_MATMUL_DESC_TRANSA, &b_op,
                                        sizeof b_op));
     TRY(cublasLtMatmulDescSetAttribute(g->op, CUBLASLT_MATMUL_DESC_TRANSB, &a_op,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Matrix products by cuBLASLt, row-major, sums in f32; f32 operands are multiplied as
- * f32 (no TF32). Algorithms that add in an order that is not fixed are never taken. */
+ * f32 unless the context admits TF32. Algorithms that add in an order that is not fixed
+ * are never taken. */
 #ifndef FF_CUDA_GEMM_H
 #define FF_CUDA_GEMM_H
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cuda_entry.h"
 #include "cuda_priv.h"
@@ -264,9 +265,37 @@ static const struct ff_ops *table_for(enum cuda_type type)
     return t;
 }
 
+/* A GPU's UUID as nvidia-smi prints it. */
+static void uuid_text(char out[41], const struct cudaDeviceProp *p)
+{
+    const unsigned char *b = (const unsigned char *)p->uuid.bytes;
+    snprintf(out, 41,
+             "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+             b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11],
+             b[12], b[13], b[14], b[15]);
+}
+
+/* Number of the device that `name` names by number or UUID; -1 = none. */
+static int device_of(const char *name, int count)
+{
+    struct cudaDeviceProp p;
+    char uuid[41], *end;
+    long number = strtol(name, &end, 10);
+    if (*name && !*end)
+        return number >= 0 && number < count ? (int)number : -1;
+    for (int i = 0; i < count; i++) {
+        if (cudaGetDeviceProperties(&p, i) != cudaSuccess)
+            continue;
+        uuid_text(uuid, &p);
+        if (strcasecmp(uuid, name) == 0)
+            return i;
+    }
+    return -1;
+}
+
 /* Every failure of the first call counts as "no GPU here": without a driver the
  * runtime says that the driver is too old. */
-static int find_device(struct cuda_ctx *cu, int device, struct ff_err *err)
+static int find_device(struct cuda_ctx *cu, const char *name, struct ff_err *err)
 {
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
@@ -274,11 +303,13 @@ static int find_device(struct cuda_ctx *cu, int device, struct ff_err *err)
         return ff_err_set(err, FF_EUSAGE, "no GPU: %s",
                           status == cudaSuccess ? "the driver lists none"
                                                 : cudaGetErrorString(status));
-    if (device >= count)
-        return ff_err_set(err, FF_EUSAGE, "device: %d, but there %s %d (0 to %d)",
-                          device, count == 1 ? "is" : "are", count, count - 1);
-    cu->device = device;
-    if (FF_TRY_CUDA(cu, cudaSetDevice(device)))
+    cu->device = device_of(name && *name ? name : "0", count);
+    if (cu->device < 0)
+        return ff_err_set(err, FF_EUSAGE,
+                          "device: \"%s\" is none of the %d here (0 to %d, or a UUID "
+                          "as nvidia-smi -L prints it)",
+                          name, count, count - 1);
+    if (FF_TRY_CUDA(cu, cudaSetDevice(cu->device)))
         return 0;
     *err = cu->error;
     return err->code;
@@ -308,10 +339,11 @@ static int describe_device(struct cuda_ctx *cu, struct ff_err *err)
     cuda_gemm_version(lt, sizeof lt);
     snprintf(cu->description, sizeof cu->description,
              "cuda %d.%d, driver %d.%d, %s sm_%d%d, cuDNN %zu.%zu.%zu, cuBLASLt %s, "
-             "%s, head %s, %s",
+             "%s%s, head %s, %s",
              runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10,
              p.name, p.major, p.minor, v / 10000, v / 100 % 100, v % 100, lt,
-             cuda_type_name(cu->type), cuda_type_name(cu->head_type),
+             cuda_type_name(cu->type), cu->tf32 ? " (TF32)" : "",
+             cuda_type_name(cu->head_type),
              cu->deterministic ? "deterministic" : "not deterministic");
     return 0;
 }
@@ -346,6 +378,7 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
         options->head_precision == FF_HEAD_PRECISION_FP16 ? CUDA_F16 : CUDA_F32;
     cu->scales = cu->type == CUDA_F16;
     cu->deterministic = !options->nondeterministic;
+    cu->tf32 = options->tf32;
     int rc = find_device(cu, options->device, err);
     if (!rc)
         rc = describe_device(cu, err);

@@ -63,8 +63,9 @@ struct cuda_ctx {
     int device, multiprocessors;
     enum cuda_type type; /* of activations */
     enum cuda_type head_type;
-    bool deterministic, scales; /* scales: the loss scale moves */
-    struct ff_err error;        /* first failure since the last sync */
+    bool deterministic, tf32;
+    bool scales;         /* the loss scale moves */
+    struct ff_err error; /* first failure since the last sync */
     char description[512];
     cudaStream_t stream, copy_stream;
 
