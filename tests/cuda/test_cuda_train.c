@@ -6,6 +6,7 @@
 #include "data_fixture.h"
 #include "embedder.h"
 #include "hash.h"
+#include "net_fixture.h"
 #include "train.h"
 
 enum { SIDE = 32, IDENTITIES = 5, EACH = 8, T = 10 }; /* two epochs of 40 in eights */
@@ -114,6 +115,18 @@ static void near(const struct curve *got, const struct curve *want, double limit
 Test(cuda_train, ten_steps_of_r18_follow_the_cpu)
 {
     set("precision=fp32");
+    train_ok("gpu");
+    set("backend=onednn");
+    train_ok("cpu");
+    struct curve gpu = read_curve("gpu"), cpu = read_curve("cpu");
+    near(&gpu, &cpu, 1e-4);
+}
+
+Test(cuda_train, ten_steps_of_r50_follow_the_cpu)
+{
+    set("precision=fp32");
+    set("backbone=r50");
+    set("gamma0=0.001");
     train_ok("gpu");
     set("backend=onednn");
     train_ok("cpu");
@@ -251,4 +264,56 @@ Test(cuda_train, an_embedding_does_not_know_its_batch)
             cr_assert(epsilon_eq(flt, got[i], want[i], 1e-5f));
         }
     }
+}
+
+/* Weights and running statistics of one network in another of the same backend. */
+static void copy_values(struct ff_model *to, const struct ff_model *from)
+{
+    for (int i = 0; i < from->named_count; i++) {
+        const struct ff_named *n = &from->named[i];
+        float *values;
+        cr_assert(eq(int,
+                     ff_model_get(&values, from, n,
+                                  n->trained ? &from->weight : &from->buffer, NULL),
+                     0));
+        ff_model_set(to, n, n->trained ? &to->weight : &to->buffer, values, NULL);
+        free(values);
+    }
+    ff_model_pack(to);
+}
+
+/* Validation: the training network in eval mode, between steps, on its own plans. */
+Test(cuda_train, a_borrowed_network_embeds_as_an_eval_one_and_is_left_alone)
+{
+    enum { N = 4, D = 16, BYTES = SIDE * SIDE * 3 };
+    struct net net, eval;
+    const struct ff_model_config config = {FF_BACKBONE_R18, 0.05, SIDE, D};
+    const struct ff_head_shape shape = {N, D, 5, FF_HEAD_COSFACE, 0, 16, 0.2f};
+    static uint8_t pixels[N * BYTES], flip[N];
+    int64_t label[N];
+    float got[N * D], want[N * D];
+    struct ff_embedder *e;
+    net_open(&net, FF_BACKEND_CUDA, 1, &config, N, true);
+    net_open(&eval, FF_BACKEND_CUDA, 1, &config, N, false);
+    net_open_head(&net, &shape);
+    net_fill(&net);
+    for (int step = 0; step < 3; step++) {
+        net_batch(pixels, flip, label, step, N, SIDE, 5);
+        net_gradients(&net, pixels, flip, label);
+        net_update(&net, 0.01);
+    }
+    cr_assert(eq(int, ff_embedder_borrow(&e, net.model, NULL), 0));
+    cr_assert(eq(int, ff_embedder_run(got, e, pixels, flip, N, NULL), 0));
+    ff_embedder_destroy(e);
+    copy_values(eval.model, net.model);
+    eval.ops->download(eval.ctx, want, ff_model_forward(eval.model, pixels, flip));
+    double diff = 0, norm = 0;
+    for (int i = 0; i < N * D; i++) {
+        diff += (double)(got[i] - want[i]) * (double)(got[i] - want[i]);
+        norm += (double)want[i] * (double)want[i];
+    }
+    cr_assert(gt(dbl, norm, 0));
+    cr_assert(lt(dbl, sqrt(diff / norm), 5e-3)); /* halves, other engines */
+    net_close(&eval);
+    net_close(&net);
 }

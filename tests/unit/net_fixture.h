@@ -111,15 +111,18 @@ static inline void net_open_head(struct net *net, const struct ff_head_shape *sh
     for (int64_t i = 0; i < count; i++)
         values[i] = net_value("head.weight", 2, i);
     net->ops->upload(net->ctx, &net->weight, values);
+    net->ops->head_pack(net->ctx, net->head, &net->weight);
     free(values);
 }
 
 static inline void net_close(struct net *net)
 {
     net->ops->head_destroy(net->ctx, net->head);
-    net->ops->free(net->ctx, &net->weight);
-    net->ops->free(net->ctx, &net->velocity);
-    net->ops->free(net->ctx, &net->dembedding);
+    if (net->head) {
+        net->ops->free(net->ctx, &net->weight);
+        net->ops->free(net->ctx, &net->velocity);
+        net->ops->free(net->ctx, &net->dembedding);
+    }
     ff_model_destroy(net->model);
     net->ops->destroy(net->ctx);
 }
