@@ -205,6 +205,13 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
+# -- GPU side: lease, power, bundle, benchmark and check on a machine with a GPU --
+
+# What of trainer/cuda/ knows nothing of CUDA is tested on every machine.
+CUDA_PLAIN := cuda_lease cuda_nvml
+$(foreach m,$(CUDA_PLAIN),$(eval $(B)/tests/unit/test_$(m): $(B)/obj/trainer/cuda/$(m).o))
+$(foreach m,$(CUDA_PLAIN),$(B)/obj/tests/unit/test_$(m).o): CPPFLAGS += -iquote trainer/cuda
+
 .PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader bench-ijb lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
