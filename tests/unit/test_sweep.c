@@ -116,6 +116,21 @@ Test(sweep, results_come_from_the_run_directory)
     ff_sweep_view_fini(&view);
 }
 
+Test(sweep, energy_is_read_where_a_run_tells_it)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "summary.yaml");
+    FILE *f = fopen(path, "a");
+    cr_assert(f != NULL);
+    fputs("energy_joules: 1.5e+06\n", f);
+    fclose(f);
+    struct ff_sweep_view view = load_view();
+    cr_assert(isnan(view.results[0].energy_joules));
+    cr_assert(eq(dbl, view.results[1].energy_joules, 1.5e6));
+    ff_sweep_view_fini(&view);
+}
+
 Test(sweep, checkpoint_goes_and_model_stays_after_done)
 {
     char path[256];
