@@ -297,6 +297,27 @@ help: ## this list
 clean: ## removes the build folder
 	rm -rf $(B)
 
+# -- for a machine with a GPU: tests, benchmark, a bundle to take there --
+
+# What of trainer/cuda/ knows nothing of CUDA is tested on every machine.
+CUDA_PLAIN := cuda_lease cuda_nvml
+$(foreach m,$(CUDA_PLAIN),$(eval $(B)/tests/unit/test_$(m): $(B)/obj/trainer/cuda/$(m).o))
+
+GPU_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/cuda))
+
+gpu-check: all $(GPU_TESTS) ## every test of the GPU, on a machine with one; a skipped test fails
+	@bash tests/tools/gpu_check.sh $(B)
+
+gpu-bench: all $(B)/tests/bench/bench_train ## NET=r50 CLASSES=93431 HEAD=fp16: a case against PyTorch on a GPU
+	@bash tests/bench/gpu_bench.sh $(B)
+
+bundle: all $(B)/tests/bench/bench_train $(GPU_TESTS) ## a folder and .tar.xz that run where nothing is installed
+	@bash tests/tools/bundle.sh $(B)
+
+bundle-check: bundle ## the bundle in a bare Debian (root; debootstrap)
+	@bash tests/tools/bundle_check.sh $(B)
+
+.PHONY: gpu-check gpu-bench bundle bundle-check
 .PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader bench-ijb lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -15,4 +15,10 @@ enum ff_exit {
     FF_EXIT_BUSY = 7,     /* lock held by another process, holder named */
 };
 
+/* A message's first words where one exit code has two causes; ff-grid looks for them.
+ * BUSY, exit 7: another program holds the GPU (not the run directory). FULL, exit 5:
+ * other programs took the GPU's memory (the run is not too large for it). */
+#define FF_SAYS_GPU_BUSY "GPU busy:"
+#define FF_SAYS_GPU_FULL "GPU full:"
+
 #endif

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Text in figures; see figure_text.h.
  *
- * The faces are opened by FreeType from FF_FONT_DIR once a process and kept: cairo
- * caches scaled fonts for its own life. Where a file is missing, cairo's own font
- * stands in, with one warning. Not thread-safe: figures are drawn by one thread. */
+ * The faces are opened by FreeType from FF_FONT_DIR, or ../share/fonts beside the
+ * program (a bundle carries its own), once a process and kept: cairo caches scaled
+ * fonts for its own life. Where a file is missing, cairo's own font stands in, with one
+ * warning. Not thread-safe: figures are drawn by one thread. */
 #include "figure_text.h"
 
 #include <cairo-ft.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "atomic_file.h"
 #include "log.h"
 
 #define SLANT 0.21          /* tangent of a usual italic angle, 12 degrees */
@@ -18,10 +21,16 @@
 
 static cairo_font_face_t *open_face(FT_Library library, const char *file)
 {
-    char path[512];
+    char path[FF_PATH_MAX], bin[FF_PATH_MAX];
     FT_Face face;
-    snprintf(path, sizeof path, "%s/%s", FF_FONT_DIR, file);
-    if (!library || FT_New_Face(library, path, 0, &face))
+    if (!library || ff_path(path, NULL, "%s/%s", FF_FONT_DIR, file))
+        return NULL;
+    ssize_t n = readlink("/proc/self/exe", bin, sizeof bin - 1);
+    bin[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(bin, '/');
+    if (access(path, R_OK) && slash)
+        ff_path(path, NULL, "%.*s/../share/fonts/%s", (int)(slash - bin), bin, file);
+    if (FT_New_Face(library, path, 0, &face))
         return NULL;
     return cairo_ft_font_face_create_for_ft_face(face, FT_LOAD_NO_HINTING);
 }

@@ -23,6 +23,7 @@ void ff_cell_result_init(struct ff_cell_result *result)
     memset(result, 0, sizeof *result);
     result->iteration = -1;
     result->seconds = result->samples_per_second = result->final_loss = NAN;
+    result->energy_joules = NAN;
     result->bit_equal = true;
     for (int e = 0; e < FF_GRID_MAX_EVALS; e++) {
         for (int k = 0; k < FF_FAR_COUNT; k++)
@@ -148,6 +149,7 @@ static int read_summary(struct ff_cell_result *result, const char *dir,
         result->final_loss = number(root, "final_loss");
     result->seconds = number(root, "seconds");
     result->samples_per_second = number(root, "samples_per_second");
+    result->energy_joules = number(root, "energy_joules");
     text_of(result->backend, sizeof result->backend, root, "backend");
     text_of(result->device, sizeof result->device, root, "device");
     const struct ff_yaml_node *node = ff_yaml_get(root, "bit_equal");

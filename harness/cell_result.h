@@ -40,6 +40,7 @@ struct ff_cell_result {
     int64_t iteration;                /* reached so far; total when done; -1 unknown */
     double seconds;                   /* training time over all attempts */
     double samples_per_second;
+    double energy_joules; /* of the card while it trained; NaN on a CPU */
     double final_loss;
     double shared_iterations; /* taken over from a shared trunk: 0 */
     int drop_count;

@@ -27,6 +27,8 @@ int ff_cmd_run(int argc, char **argv)
          "try failed cells once more", 0, 0},
         {"--fail-fast", NULL, FF_OPT_FLAG, &sweep_options.fail_fast,
          "stop at the first failed cell", 0, 0},
+        {"--wait-gpu", NULL, FF_OPT_FLAG, &sweep_options.wait_gpu,
+         "wait where another program holds the GPU or has filled it", 0, 0},
         {"-n", NULL, FF_OPT_FLAG, &dry, "show the plan and launch nothing", 0, 0},
     };
     const struct ff_cli cli = {
@@ -39,7 +41,7 @@ int ff_cmd_run(int argc, char **argv)
         "cells are kept, an interrupted one goes on from its checkpoint. Ctrl-C stops "
         "with everything kept; a second Ctrl-C ends at once. Exit code: 0 every cell "
         "done, diverged or excluded; 1 some failed; 4 stopped; 7 another ff-grid works "
-        "on the directory.",
+        "on the directory, or another program holds the GPU.",
         "  ff-grid grids/lambda_tau.yaml\n"
         "  ff-grid grids/lambda_tau.yaml --only tau=0.05 --max-hours 8\n"
         "  ff-grid grids/lambda_tau.yaml --out /big/lt --set batch=64\n",
@@ -73,6 +75,8 @@ int ff_cmd_run(int argc, char **argv)
                          (size_t)cmd.grid->cell_count);
     if (!rc && exit_code == FF_EXIT_STOPPED)
         ff_info("stopped; the same command goes on");
+    if (!rc && exit_code == FF_EXIT_BUSY)
+        ff_info("stopped; the same command goes on (--wait-gpu waits for a GPU)");
 done:
     if (rc < 0)
         exit_code = ff_cmd_fail(&err);

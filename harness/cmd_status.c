@@ -91,6 +91,10 @@ int ff_cmd_status(int argc, char **argv)
         printf(", ETA %s", isnan(seconds) ? eta : ff_duration(eta, seconds));
     }
     putchar('\n');
+    if (view.alive && view.state.waiting[0])
+        printf("waiting for the GPU for %s: %s\n",
+               ff_duration(eta, (double)(time(NULL) - view.state.waiting_since)),
+               view.state.waiting);
     for (int i = 0; i < view.grid->cell_count; i++) {
         ff_grid_cell_label(label, sizeof label, view.grid, &view.grid->cells[i]);
         if ((int)strlen(label) > width)

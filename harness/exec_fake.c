@@ -109,6 +109,9 @@ static int fake_start(void *context, pid_t *pid, const char *const *argv,
     fake->now = (struct ff_fake_step){NULL, FF_FAKE_SUCCEED, 0, 0};
     if (fake->started < fake->step_count)
         fake->now = fake->steps[fake->started];
+    const char *words = "last words";
+    if (fake->words && fake->started < fake->step_count && fake->words[fake->started])
+        words = fake->words[fake->started];
     if (fake->now.program && !strstr(argv[0], fake->now.program))
         fake->surprises++;
     fake->started++;
@@ -135,7 +138,7 @@ static int fake_start(void *context, pid_t *pid, const char *const *argv,
         fclose(features);
     FILE *log = fopen(log_path, "ae");
     if (log) {
-        fprintf(log, "playing %s\nlast words\n", argv[0]);
+        fprintf(log, "playing %s\n%s\n", argv[0], words);
         fclose(log);
     }
     fake->running = true;

@@ -27,6 +27,7 @@ struct ff_fake_step {
 struct ff_fake {
     const struct ff_fake_step *steps; /* played in order of the starts; then SUCCEED */
     int step_count;
+    const char *const *words;      /* (step_count) last lines of output; NULL = any */
     const char *info;              /* stdout of `ff-data info` */
     int started, trained, scored;  /* starts so far, by program */
     int surprises;                 /* starts that were not the program of the step */

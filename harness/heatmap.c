@@ -371,25 +371,33 @@ static int write_course(const struct writer *w, struct ff_err *err)
 {
     static const struct {
         const char *name, *units, *long_name;
-        size_t offset; /* of a double in struct ff_cell_result */
+        size_t offset;    /* of a double in struct ff_cell_result */
+        bool where_known; /* left out where no cell has it */
     } fields[] = {
-        {"seconds", "s", "training time", offsetof(struct ff_cell_result, seconds)},
+        {"seconds", "s", "training time", offsetof(struct ff_cell_result, seconds),
+         false},
         {"samples_per_second", "s-1", "training samples per second",
-         offsetof(struct ff_cell_result, samples_per_second)},
+         offsetof(struct ff_cell_result, samples_per_second), false},
+        {"energy", "J", "energy of the card while it trained",
+         offsetof(struct ff_cell_result, energy_joules), true},
         {"final_loss", "1", "loss of the last iteration",
-         offsetof(struct ff_cell_result, final_loss)},
+         offsetof(struct ff_cell_result, final_loss), false},
         {"shared_iterations", "1", "iterations taken over from a shared trunk",
-         offsetof(struct ff_cell_result, shared_iterations)},
+         offsetof(struct ff_cell_result, shared_iterations), false},
     };
     struct shape shape = cells_shape(w);
     double *data = allocate(w->count, sizeof *data, err);
     int rc = data ? 0 : FF_ENOMEM;
     for (size_t f = 0; !rc && f < sizeof fields / sizeof fields[0]; f++) {
-        for (size_t c = 0; c < w->count; c++)
+        bool known = !fields[f].where_known;
+        for (size_t c = 0; c < w->count; c++) {
             memcpy(&data[c], (const char *)&w->results[c] + fields[f].offset,
                    sizeof data[c]);
-        rc = write_numbers(w, fields[f].name, H5T_NATIVE_DOUBLE, &shape, data,
-                           fields[f].long_name, fields[f].units, err);
+            known = known || !isnan(data[c]);
+        }
+        if (known)
+            rc = write_numbers(w, fields[f].name, H5T_NATIVE_DOUBLE, &shape, data,
+                               fields[f].long_name, fields[f].units, err);
     }
     free(data);
     return rc;

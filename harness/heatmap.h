@@ -17,8 +17,8 @@
 #include "sheet.h"
 
 /* Writes heatmap.h5: to a temporary file beside `path`, then renamed. Equal grid and
- * results give equal datasets but for the cost (seconds, samples_per_second), and equal
- * root attributes but for created. FF_EFAIL, FF_ENOMEM. */
+ * results give equal datasets but for the cost (seconds, samples_per_second, energy),
+ * and equal root attributes but for created. FF_EFAIL, FF_ENOMEM. */
 int ff_heatmap_write(const char *path, const struct ff_grid *grid,
                      const struct ff_cell_result *results, size_t count,
                      struct ff_err *err);

@@ -4,9 +4,12 @@
  * A cell goes planned -> (train) -> stale -> (score each entry) -> done. The outcome of
  * a child is judged by its exit code and by what lies in the run directory afterwards,
  * and is an event in the log. Exit codes of children: 0 look for DONE or the score; 3
- * the cell is diverged, which is a result; 7 wait and try again; 4, or a signal that
- * somebody sent (KILL, TERM ...), go on from the checkpoint, but not for ever without
- * getting further; everything else makes the cell failed until --retry-failed. */
+ * the cell is diverged, which is a result; 4, or a signal that somebody sent (KILL,
+ * TERM
+ * ...), go on from the checkpoint, but not for ever without getting further; 7, or 5 of
+ * a card that others have filled, is no fault of the cell: the sweep waits (--wait-gpu)
+ * or stops and names who is in the way; everything else makes the cell failed until
+ * --retry-failed. */
 #include "sweep.h"
 
 #include <math.h>
@@ -20,7 +23,8 @@
 #include "sweep_priv.h"
 
 #define BUSY_TRIES 3
-#define OUTSIDE_STOPS 3 /* ends from outside in a row that a cell may have */
+#define OUTSIDE_STOPS 3       /* ends from outside in a row that a cell may have */
+#define LONG_RUN_SECONDS 60.0 /* of a child: it got what it needs */
 
 const struct ff_sweep_view *ff_sweep_view_of(const struct ff_sweep *sweep)
 {
@@ -241,7 +245,7 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
 }
 
 /* The last line a program left in its output, without its name in front. */
-static void last_words(char out[200], const char *path)
+static void last_words(char *out, size_t capacity, const char *path)
 {
     char text[4096];
     out[0] = 0;
@@ -260,7 +264,7 @@ static void last_words(char out[200], const char *path)
     const char *line = text + bytes;
     while (line > text && line[-1] != '\n' && line[-1] != '\r')
         line--;
-    snprintf(out, 200, "%.199s", line);
+    snprintf(out, capacity, "%.*s", (int)capacity - 1, line);
 }
 
 static int note_exit(struct ff_sweep *sweep, struct ff_child_result result,
@@ -301,7 +305,7 @@ static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
         snprintf(reason, sizeof reason, "%s ended by signal %d", program, result.value);
         return cell_failed(sweep, index, -result.value, reason, err);
     }
-    last_words(words, output);
+    last_words(words, sizeof words, output);
     snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%.150s", program,
              result.value, failure_text(result.value), words[0] ? ": " : "", words);
     return cell_failed(sweep, index, result.value, reason, err);
@@ -391,10 +395,64 @@ static int refresh_twins(struct ff_sweep *sweep, int index, struct ff_err *err)
     return rc;
 }
 
+/* Did the child end because something is in use by others? Then busy is filled. */
+static int note_busy(struct ff_sweep *sweep, const char *dir,
+                     struct ff_child_result result, bool *gpu, struct ff_err *err)
+{
+    char output[FF_PATH_MAX], words[1024];
+    sweep->busy[0] = 0;
+    *gpu = false;
+    if (result.state != FF_CHILD_EXITED ||
+        (result.value != FF_EXIT_BUSY && result.value != FF_EXIT_NOMEM))
+        return 0;
+    int rc = output_path(output, sweep, dir, err);
+    if (rc)
+        return rc;
+    last_words(words, sizeof words, output);
+    const char *says = strstr(words, result.value == FF_EXIT_BUSY ? FF_SAYS_GPU_BUSY
+                                                                  : FF_SAYS_GPU_FULL);
+    *gpu = says != NULL;
+    if (says || result.value == FF_EXIT_BUSY)
+        snprintf(sweep->busy, sizeof sweep->busy, "%.399s",
+                 says     ? says
+                 : *words ? words
+                          : "ff-train: busy");
+    return 0;
+}
+
+/* Another try for the GPU later; see --wait-gpu. */
+static int wait_for_gpu(struct ff_sweep *sweep, int index, int code, struct ff_err *err)
+{
+    const struct ff_sweep_options *options = sweep->options;
+    char phase[FF_PHASE];
+    double now = ff_now();
+    /* A child that ran for long had the GPU: a new wait begins. */
+    bool first = !sweep->busy_since || now - sweep->child_since > LONG_RUN_SECONDS;
+    if (first) {
+        sweep->busy_since = now;
+        sweep->busy_wait_ms = options->gpu_wait_ms;
+        ff_info("waiting for the GPU: %s", sweep->busy);
+    } else if (sweep->busy_wait_ms < options->gpu_wait_max_ms) {
+        sweep->busy_wait_ms = 2 * sweep->busy_wait_ms < options->gpu_wait_max_ms
+                                  ? 2 * sweep->busy_wait_ms
+                                  : options->gpu_wait_max_ms;
+    }
+    sweep->busy_retry = now + 1e-3 * sweep->busy_wait_ms;
+    struct ff_event event;
+    ff_event_init(&event, "wait");
+    ff_event_add(&event, "key", "%s", key_of(sweep, index));
+    ff_event_add(&event, "phase", "%s", phase_text(phase, sweep));
+    ff_event_add(&event, "code", "%d", code);
+    ff_event_add(&event, "seconds", "%.0f", now - sweep->busy_since);
+    ff_event_add(&event, "reason", "%s", sweep->busy);
+    return ff_sweep_event(sweep, &event, err);
+}
+
 static int child_ended(struct ff_sweep *sweep, struct ff_child_result result,
                        bool asked, struct ff_err *err)
 {
     char dir[FF_PATH_MAX];
+    bool gpu = false;
     int index = sweep->current;
     int rc = note_exit(sweep, result, err);
     if (!rc)
@@ -402,12 +460,20 @@ static int child_ended(struct ff_sweep *sweep, struct ff_child_result result,
     sweep->current = -1;
     if (!rc)
         rc = ff_sweep_refresh(sweep, index, err);
+    if (!rc && !asked)
+        rc = note_busy(sweep, dir, result, &gpu, err);
     if (rc)
         return rc;
-    if (result.state == FF_CHILD_EXITED && result.value == FF_EXIT_BUSY && !asked &&
-        sweep->busy_tries < BUSY_TRIES) {
+    sweep->busy_retry = 0;
+    if (gpu && sweep->options->wait_gpu)
+        return wait_for_gpu(sweep, index, result.value, err);
+    sweep->busy_since = 0;
+    if (gpu || (sweep->busy[0] && sweep->busy_tries == BUSY_TRIES))
+        return 0; /* stop_reason() looks at it */
+    if (sweep->busy[0]) {
+        sweep->busy[0] = 0;
         sweep->busy_tries++;
-        ff_info("the device or run directory is busy; trying again in %d s",
+        ff_info("the run directory is busy; trying again in %d s",
                 sweep->options->busy_wait_ms / 1000);
         for (int ms = 0; ms < sweep->options->busy_wait_ms && !ff_stop_requested();
              ms += 100)
@@ -500,8 +566,22 @@ static void show_progress(struct ff_sweep *sweep)
                     (long long)sweep->view.totals[index], tail.loss, tail.lr, eta);
 }
 
+static void show_waiting(const struct ff_sweep *sweep)
+{
+    char waited[32], next[32];
+    double now = ff_now();
+    ff_progress(false, "waiting for the GPU for %s, next try in %s: %s",
+                ff_duration(waited, now - sweep->busy_since),
+                ff_duration(next, sweep->busy_retry - now), sweep->busy);
+}
+
 int ff_sweep_act(struct ff_sweep *sweep, struct ff_err *err)
 {
+    if (sweep->current < 0 && sweep->busy[0] && ff_now() < sweep->busy_retry) {
+        show_waiting(sweep);
+        usleep(1000 * (useconds_t)sweep->options->poll_ms); /* ends at a signal */
+        return 1;
+    }
     if (sweep->current < 0)
         return start_next(sweep, err);
     struct ff_child_result result =
@@ -527,6 +607,8 @@ static const char *stop_reason(const struct ff_sweep *sweep)
         return "--max-cells reached";
     if (options->fail_fast && sweep->current < 0 && sweep->failed_one)
         return "a cell failed and --fail-fast is set";
+    if (sweep->current < 0 && sweep->busy[0] && !sweep->busy_retry)
+        return sweep->busy;
     return NULL;
 }
 
@@ -568,7 +650,11 @@ int ff_sweep_run(int *exit_code, struct ff_sweep *sweep, struct ff_err *err)
     }
     if (more < 0)
         return more;
-    ff_progress(true, "%s", reason ? reason : "nothing left to do");
+    bool busy = reason == sweep->busy;
+    if (busy)
+        ff_warn("%s", reason);
+    else
+        ff_progress(true, "%s", reason ? reason : "nothing left to do");
     if (sweep->current >= 0) {
         ff_info("stopping the running program; it writes its checkpoint "
                 "(Ctrl-C again ends at once)");
@@ -581,7 +667,7 @@ int ff_sweep_run(int *exit_code, struct ff_sweep *sweep, struct ff_err *err)
     int rc = publish(sweep, err);
     if (rc)
         return rc;
-    *exit_code = outcome(sweep);
+    *exit_code = busy ? FF_EXIT_BUSY : outcome(sweep);
     struct ff_event event;
     ff_event_init(&event, "end");
     ff_event_add(&event, "code", "%d", *exit_code);

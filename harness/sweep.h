@@ -20,6 +20,9 @@ struct ff_sweep_options {
     int poll_ms;       /* between looks at a child */
     int grace_ms;      /* from SIGTERM to SIGKILL */
     int busy_wait_ms;  /* before a busy program is tried again */
+    bool wait_gpu;     /* a GPU that others use is waited for; else the sweep stops */
+    int gpu_wait_ms;   /* before the second try; doubled up to gpu_wait_max_ms */
+    int gpu_wait_max_ms;
     int holder_term_ms, holder_kill_ms; /* patience with a run left over */
     /* Called after the start and after every cell that ended (NULL = not). */
     int (*publish)(void *context, const struct ff_sweep_view *view, struct ff_err *err);
@@ -28,7 +31,8 @@ struct ff_sweep_options {
 #define FF_SWEEP_OPTIONS_INIT                                                          \
     {                                                                                  \
         .poll_ms = 500, .grace_ms = 600000, .busy_wait_ms = 10000,                     \
-        .holder_term_ms = 5000, .holder_kill_ms = 120000                               \
+        .gpu_wait_ms = 15000, .gpu_wait_max_ms = 120000, .holder_term_ms = 5000,       \
+        .holder_kill_ms = 120000                                                       \
     }
 
 struct ff_sweep;
@@ -48,7 +52,8 @@ int ff_sweep_act(struct ff_sweep *sweep, struct ff_err *err);
 
 /* Acts until nothing is left, a stop is asked for or a bound is met; then stops the
  * child and writes the end event. *exit_code is as design says: 0 every selected cell
- * done, diverged or excluded; 1 some failed; 4 stopped. Negative on an error. */
+ * done, diverged or excluded; 1 some failed; 4 stopped; 7 something that the next child
+ * needs is in use (a warning names the holder). Negative on an error. */
 int ff_sweep_run(int *exit_code, struct ff_sweep *sweep, struct ff_err *err);
 
 const struct ff_sweep_view *ff_sweep_view_of(const struct ff_sweep *sweep);

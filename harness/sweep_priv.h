@@ -27,7 +27,11 @@ struct ff_sweep {
     int64_t resumed_at; /* the farthest iteration it had reached then */
     int outside_stops;  /* since it got that far */
     int busy_tries;
-    int64_t ended; /* cells that ended in this run */
+    char busy[400];    /* what the last child could not have, and who has it; "" */
+    double busy_retry; /* ff_now() of the next try; 0 = the sweep stops */
+    double busy_since; /* first try of this wait; 0 = none */
+    int busy_wait_ms;  /* from the last try to the next */
+    int64_t ended;     /* cells that ended in this run */
     bool failed_one;
 };
 

@@ -88,6 +88,7 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
     const char *kind = event->kind, *key = ff_event_get(event, "key");
     if (!strcmp(kind, "begin")) {
         state->open = true;
+        state->waiting[0] = 0;
         state->begin_pid = strtoll(ff_event_get(event, "pid"), NULL, 10);
         copy(state->begin_host, sizeof state->begin_host, ff_event_get(event, "host"));
         return 0;
@@ -113,6 +114,13 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
         state->running_pid = strtoll(ff_event_get(event, "pid"), NULL, 10);
         state->running_since = ff_event_seconds(event);
         record->attempts += !strcmp(state->running_phase, "train");
+        state->waiting[0] = 0;
+    } else if (!strcmp(kind, "wait")) {
+        copy(state->waiting, sizeof state->waiting, ff_event_get(event, "reason"));
+        state->waiting_since = ff_event_seconds(event) -
+                               (int64_t)strtod(ff_event_get(event, "seconds"), NULL);
+        /* A try that got no GPU is none. */
+        record->attempts -= !strcmp(ff_event_get(event, "phase"), "train");
     } else if (!strcmp(kind, "failed")) {
         record->failed = true;
         record->code = (int)strtol(ff_event_get(event, "code"), NULL, 10);

@@ -6,6 +6,7 @@
  *   cell    place key evals total data        what a place of the grid stands for now
  *   start   key phase pid attempt             a child began; phase train or eval:NAME
  *   exit    key phase code|signal seconds     it ended
+ *   wait    key phase code seconds reason     the GPU was taken: another try follows
  *   trained, done, diverged, failed, retry, aside   key, with reason, phase, to ...
  *   end     code                              ff-grid ended by itself
  * Directories decide outcomes; the log adds what they cannot say: which key a place
@@ -42,6 +43,8 @@ struct ff_sweep_state {
     int record_count;
     char running_key[FF_SHA256_HEX], running_phase[FF_PHASE]; /* "" = no child */
     int64_t running_pid, running_since;
+    char waiting[400]; /* who has the GPU that is waited for; "" = no wait */
+    int64_t waiting_since;
     bool open; /* begin without end */
     int64_t begin_pid;
     char begin_host[64];

@@ -3,14 +3,15 @@
 # Runs test suites: run.sh BUILD_DIR SUITE...
 #   unit, ops   Criterion programs BUILD_DIR/tests/<suite>/*
 #   dnn         the same, of cuDNN's plans, without a GPU
-#   emulated    the same, of the CUDA backend on a CPU; cuda: on a GPU, skipped without one
+#   emulated    the same, of the CUDA backend on a CPU (sources in tests/cuda/)
+#   cuda        the same on a GPU, one test at a time; see tools/gpu_check.sh
 #   cli         tests/cli/<area>/<case>.sh, each in its own scratch folder with the programs
 #               on PATH; siblings <case>.exit (default 0), .stdout.glob, .stderr.glob: every
 #               line of a .glob file must match a line of the output, in that order
 #   fuzz        BUILD_DIR/tests/fuzz/fuzz_<name> over tests/fuzz/corpus/<name>/
 #   pipeline    tests/pipeline/*.sh, whole sweeps; exit code 0 = passed
 # A leak that LeakSanitizer reports fails the program it stands in, which Criterion alone
-# lets pass. The last line is "N passed, N failed".
+# lets pass. FF_NO_SKIP=1: a skipped test fails. The last line is "N passed, N failed".
 set -uo pipefail
 
 build=$(realpath "$1")
@@ -24,11 +25,11 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 passed=0 failed=0
 
-run_criterion() { # program
+run_criterion() { # program, tests at once
     local log="$scratch/log" rc
-    timeout 300 "$1" -j2 --verbose >"$log" 2>&1
+    timeout 300 "$1" -j"$2" --verbose >"$log" 2>&1
     rc=$?
-    local pass fail
+    local pass fail skipped
     pass=$(grep -a 'Synthesis' "$log" | sed 's/\x1b\[[0-9;]*m//g' | sed -n 's/.*Passing: \([0-9]*\).*/\1/p')
     fail=$(grep -a 'Synthesis' "$log" | sed 's/\x1b\[[0-9;]*m//g' |
         sed -n 's/.*Failing: \([0-9]*\) | Crashing: \([0-9]*\).*/\1 + \2/p')
@@ -37,6 +38,11 @@ run_criterion() { # program
         [ "$fail" -gt 0 ] || fail=1
     fi
     [ $rc -eq 0 ] || [ "$fail" -gt 0 ] || fail=1
+    skipped=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -a '^\[SKIP\]')
+    if [ -n "$skipped" ] && [ -n "${FF_NO_SKIP:-}" ]; then
+        failed=$((failed + $(wc -l <<<"$skipped")))
+        echo "FAIL  $(basename "$1"): tests were skipped"
+    fi
     passed=$((passed + ${pass:-0}))
     failed=$((failed + fail))
     if [ "$fail" -gt 0 ]; then
@@ -44,8 +50,8 @@ run_criterion() { # program
         grep -aE 'FAIL|CRASH|[Aa]ssert|Sanitizer|runtime error|Synthesis|timed out|#[0-9]|actual|reference' "$log" | grep -avE '\[(RUN|PASS)' | head -60
     else
         echo "ok    $(basename "$1"): ${pass:-0}"
-        sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -a '^\[SKIP\]'
     fi
+    [ -z "$skipped" ] || echo "$skipped"
 }
 
 # every line of the glob file $1 matches a line of $2, in order
@@ -105,8 +111,11 @@ run_corpus() { # program
 for suite in "$@"; do
     case "$suite" in
     unit | ops | dnn | cuda | emulated) for program in "$build/tests/$suite"/test_*; do
+        # A program whose source is gone is not run; a bundle has no sources.
+        [ -x "$program" ] || continue
         source="$here/${suite/emulated/cuda}/$(basename "$program").c"
-        [ -x "$program" ] && [ -f "$source" ] && run_criterion "$program"
+        [ -f "$source" ] || [ "$here" = "$build/tests" ] || continue
+        run_criterion "$program" "$([ "$suite" = cuda ] && echo 1 || echo 2)"
     done ;;
     fuzz) for program in "$build/tests/fuzz"/fuzz_*; do
         [ -x "$program" ] && [ -f "$here/fuzz/$(basename "$program").c" ] && run_corpus "$program"

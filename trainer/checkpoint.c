@@ -130,6 +130,8 @@ static int read_loss_scale(struct ff_train *run, hid_t file, struct ff_err *err)
 static int write_state(hid_t file, const struct ff_train *run, struct ff_err *err)
 {
     int rc = ff_h5_set_f64(file, "seconds", ff_train_seconds(run), err);
+    if (!rc && !isnan(ff_train_energy(run)))
+        rc = ff_h5_set_f64(file, "energy_joules", ff_train_energy(run), err);
     if (!rc)
         rc = ff_h5_set_f64(file, "last_loss", run->last_loss, err);
     if (!rc)
@@ -198,6 +200,11 @@ static int read_state(struct ff_train *run, hid_t file, const char *path,
         rc = ff_h5_get_i64(&run->iteration, file, "iteration", err);
     if (!rc)
         rc = ff_h5_get_f64(&run->seconds_before, file, "seconds", err);
+    /* Not there after a part on a device that told none: then the sum is not known. */
+    bool known = H5Aexists(file, "energy_joules") > 0;
+    run->energy_before = run->iteration > 0 ? (double)NAN : 0;
+    if (!rc && known)
+        rc = ff_h5_get_f64(&run->energy_before, file, "energy_joules", err);
     if (!rc)
         rc = ff_h5_get_f64(&run->last_loss, file, "last_loss", err);
     if (!rc)

@@ -22,6 +22,7 @@
 #define FF_OPS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -113,6 +114,12 @@ struct ff_ops {
     /* One line on device, library version and instruction set, for the record.
      * Borrowed. */
     const char *(*describe)(struct ff_ops_ctx *ctx);
+    /* Energy in J that the device, all its users together, took since some moment
+     * before the open: differences count; and its power in W. NaN where not known.
+     * They may be called while work is queued and wait for none. (both optional, NULL
+     * if absent) */
+    double (*energy_joules)(struct ff_ops_ctx *ctx);
+    double (*power_watts)(struct ff_ops_ctx *ctx);
 
     /* -- memory -- */
     /* `count` elements of 2 (activations), 4 (f32) or 8 (f64) bytes, zero-filled.
@@ -125,6 +132,10 @@ struct ff_ops {
     void (*download)(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor *src);
     /* Bytes that could still be allocated. (optional, NULL if absent) */
     int64_t (*memory_free)(struct ff_ops_ctx *ctx);
+    /* Bytes that could be allocated on a device without other users, and who they are:
+     * "pid 12 (python3) 70.0 GiB", "" where not known. (present together, optional) */
+    int64_t (*memory_total)(struct ff_ops_ctx *ctx);
+    void (*memory_users)(struct ff_ops_ctx *ctx, char *out, size_t capacity);
     /* Waits for all queued work; first failure since the last sync. */
     int (*sync)(struct ff_ops_ctx *ctx, struct ff_err *err);
 

@@ -56,6 +56,14 @@ static int enough_memory(const struct ff_train *run,
     int64_t there = run->ops->memory_free(run->ctx);
     if (network + head <= there)
         return 0;
+    if (run->ops->memory_total && network + head <= run->ops->memory_total(run->ctx)) {
+        char users[512];
+        run->ops->memory_users(run->ctx, users, sizeof users);
+        return ff_err_set(
+            err, FF_ENOMEM, FF_SAYS_GPU_FULL " %.1f GiB wanted, %.1f free: %s",
+            (double)(network + head) / (1 << 30), (double)there / (1 << 30),
+            *users ? users : "other programs use it");
+    }
     return ff_err_set(err, FF_ENOMEM,
                       "out of device memory: %lld bytes wanted (network %lld, head of "
                       "%lld classes %lld), %lld free",
@@ -403,6 +411,7 @@ static int loop(struct ff_train *run, struct ff_err *err)
     int rc = 0;
     run->first_iteration = run->iteration;
     run->started = run->waits_since = ff_now();
+    ff_train_energy_start(run);
     if (ff_validation_due(run)) /* of a checkpoint's weights: cut off, or cut short */
         rc = ff_validation_run(run, err);
     if (rc)

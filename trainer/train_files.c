@@ -17,12 +17,43 @@
 static const char curve_header[] =
     "iteration,epoch,loss,lr,slope,loss_scale,skipped,grad_norm\n";
 static const char telemetry_header[] =
-    "iteration,seconds,samples_per_second,loader_wait_seconds\n";
+    "iteration,seconds,samples_per_second,loader_wait_seconds,power_watts\n";
 static const char validation_header[] = "iteration,name,accuracy,std\n";
 
 double ff_train_seconds(const struct ff_train *run)
 {
     return run->seconds_before + (run->started > 0 ? ff_now() - run->started : 0);
+}
+
+static double energy_now(const struct ff_train *run)
+{
+    return run->ops->energy_joules ? run->ops->energy_joules(run->ctx) : (double)NAN;
+}
+
+void ff_train_energy_start(struct ff_train *run)
+{
+    run->energy_start = run->power_energy = energy_now(run);
+    run->power_since = ff_now();
+}
+
+double ff_train_energy(const struct ff_train *run)
+{
+    return run->energy_before + energy_now(run) - run->energy_start;
+}
+
+/* ",<W>": the mean since the last line where energy is counted, else the power now;
+ * "," where neither is known. */
+static void write_power(struct ff_train *run)
+{
+    double now = ff_now(), energy = energy_now(run);
+    double watts = (energy - run->power_energy) / (now - run->power_since);
+    run->power_since = now;
+    run->power_energy = energy;
+    if (isnan(watts) && run->ops->power_watts)
+        watts = run->ops->power_watts(run->ctx);
+    fputc(',', run->telemetry);
+    if (isfinite(watts))
+        fprintf(run->telemetry, "%.1f", watts);
 }
 
 int ff_train_write_record(const struct ff_train *run, struct ff_err *err)
@@ -139,8 +170,10 @@ int ff_train_write_curve(struct ff_train *run, int64_t t, double loss, double lr
         double seconds = ff_train_seconds(run);
         double rate = (double)(t + 1 - run->first_iteration) *
                       (double)run->params->batch / (ff_now() - run->started);
-        fprintf(run->telemetry, "%lld,%.3f,%.1f,%.3f\n", (long long)t, seconds, rate,
+        fprintf(run->telemetry, "%lld,%.3f,%.1f,%.3f", (long long)t, seconds, rate,
                 ff_loader_wait_seconds(run->loader));
+        write_power(run);
+        fputc('\n', run->telemetry);
     }
     if (fflush(run->curve) != 0)
         return ff_err_errno(err, FF_EFAIL, "%s/curve.csv", run->options->out);
@@ -210,6 +243,9 @@ static int write_summary(const struct ff_train *run, struct ff_err *err)
     fprintf(file.stream, "samples_per_second: %s\n",
             ff_f64_text(number, (double)run->iteration * (double)run->params->batch /
                                     (seconds > 0 ? seconds : 1)));
+    if (!isnan(ff_train_energy(run)))
+        fprintf(file.stream, "energy_joules: %s\n",
+                ff_f64_text(number, ff_train_energy(run)));
     fprintf(file.stream, "changes: [");
     for (size_t i = 0; i < count; i++)
         fprintf(file.stream, "%s%lld", i ? ", " : "", (long long)changes[i]);

@@ -38,9 +38,11 @@ struct ff_train {
     int64_t iterations_epoch; /* of one epoch */
     int64_t iteration;        /* steps taken */
     int64_t skipped_in_row, bad_samples;
-    double seconds_before;      /* of earlier processes of this run */
-    double started;             /* ff_now() at the first step of this process */
-    int64_t first_iteration;    /* of this process */
+    double seconds_before;              /* of earlier processes of this run */
+    double energy_before, energy_start; /* J: of those; the counter at `started` */
+    double power_since, power_energy;   /* ff_now() and counter at the last telemetry */
+    double started;                     /* ff_now() at the first step of this process */
+    int64_t first_iteration;            /* of this process */
     double waits_since, waited; /* ff_now() and loader waits at the last look at them */
     double last_loss;
     bool bit_equal;
@@ -59,6 +61,10 @@ int ff_checkpoint_read(struct ff_train *run, const char *path, struct ff_err *er
 
 /* -- train_files.c -- */
 double ff_train_seconds(const struct ff_train *run);
+/* Notes the device's energy at the first step of this process. */
+void ff_train_energy_start(struct ff_train *run);
+/* J of the device over all processes of this run; NaN where not known. */
+double ff_train_energy(const struct ff_train *run);
 /* params.yaml and record.yaml. */
 int ff_train_write_record(const struct ff_train *run, struct ff_err *err);
 /* Opens curve.csv and telemetry.csv, cut back to the iterations before run->iteration,

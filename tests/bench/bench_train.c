@@ -3,16 +3,19 @@
  * update of backbone and head, packing, as trainer/train.c does it.
  *
  * Pixels and labels are random and stay in memory, so that neither disk nor decoder
- * counts. After a warm-up, `repeats` groups of `steps` steps are timed; the median
- * group gives the samples/s. With --profile the op table is a copy whose entries time
- * the op and call through (the statistics that a convolution hands over are taken by a
- * call of their own, to be seen apart); the timers cost well under 1 %. */
+ * counts; with --set data=DIR (and workers=N) they come from a training set through the
+ * loader, as in ff-train, and the head has at least that set's classes. After a
+ * warm-up, `repeats` groups of `steps` steps are timed; the median group gives the
+ * samples/s. With --profile the op table is a copy whose entries time the op and call
+ * through (the statistics that a convolution hands over are taken by a call of their
+ * own, to be seen apart); the timers cost well under 1 %. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
+#include "loader.h"
 #include "log.h"
 #include "model.h"
 #include "rng.h"
@@ -298,6 +301,9 @@ struct bench {
     struct ff_tensor weight, velocity, dembedding;
     uint8_t *pixels, *flip;
     int64_t *label;
+    struct ff_dataset *dataset; /* NULL: random pixels */
+    struct ff_loader *loader;
+    int64_t memory_before, memory_bytes; /* free on the device; taken; 0 unknown */
     float loss;
 };
 
@@ -351,6 +357,29 @@ static int make_batch(struct bench *b, struct ff_err *err)
     return 0;
 }
 
+static int open_data(struct bench *b, struct ff_err *err)
+{
+    const struct ff_params *p = &b->params;
+    int rc = ff_dataset_open(&b->dataset, p->data, err);
+    if (rc)
+        return rc;
+    if (b->classes < ff_dataset_classes(b->dataset))
+        b->classes = ff_dataset_classes(b->dataset);
+    struct ff_loader_options options = {.batch = p->batch,
+                                        .image_size_px = (int)p->image_size,
+                                        .seed = (uint64_t)p->seed,
+                                        .shuffle_block = p->shuffle_block,
+                                        .flip_probability = p->flip,
+                                        .workers = p->workers ? (int)p->workers : 1,
+                                        .iterations = INT64_MAX / 2};
+    return ff_loader_create(&b->loader, b->dataset, &options, err);
+}
+
+static int64_t memory_free(const struct bench *b)
+{
+    return b->ops->memory_free ? b->ops->memory_free(b->ctx) : 0;
+}
+
 static int set_up(struct bench *b, struct ff_err *err)
 {
     const char *reason;
@@ -368,6 +397,11 @@ static int set_up(struct bench *b, struct ff_err *err)
         b->table = timed_ops(b->ops);
         b->ops = &b->table;
     }
+    b->memory_before = memory_free(b);
+    if (*b->params.data)
+        rc = open_data(b, err);
+    if (rc)
+        return rc;
     struct ff_model_config config = ff_model_config_from(&b->params);
     rc = ff_model_create(&b->model, b->ops, b->ctx, &config, (int)b->params.batch, true,
                          err);
@@ -388,6 +422,8 @@ static void tear_down(struct bench *b)
         ff_model_destroy(b->model);
         b->ops->destroy(b->ctx);
     }
+    ff_loader_destroy(b->loader);
+    ff_dataset_close(b->dataset);
     free(b->pixels);
     free(b->flip);
     free(b->label);
@@ -416,14 +452,23 @@ static int run_steps(struct bench *b, int64_t steps, struct ff_err *err)
 {
     /* A small LR: one batch learnt by heart would leave gradients of denormal size. */
     const int64_t side = b->params.image_size;
-    const struct ff_step values = {.N = (int)b->params.batch,
-                                   .image_bytes = side * side * 3,
-                                   .pixels = b->pixels,
-                                   .flip = b->flip,
-                                   .label = b->label,
-                                   .lr = 1e-4};
+    struct ff_step values = {.N = (int)b->params.batch,
+                             .image_bytes = side * side * 3,
+                             .pixels = b->pixels,
+                             .flip = b->flip,
+                             .label = b->label,
+                             .lr = 1e-4};
     for (int64_t i = 0; i < steps; i++) {
         struct ff_step_result result = {.finite = true};
+        struct ff_batch batch;
+        if (b->loader) {
+            int rc = ff_loader_next(&batch, b->loader, err);
+            if (rc)
+                return rc;
+            values.pixels = batch.pixels;
+            values.flip = batch.flip;
+            values.label = batch.label;
+        }
         b->ops->step(b->ctx, &values, queue_step, b);
         b->loss = b->ops->loss(b->ctx);
         if (i > 0 || !b->ops->overlaps)
@@ -454,6 +499,8 @@ static int measure(struct bench *b, struct ff_err *err)
     double rate[64], total = 0;
     ff_model_pack(b->model);
     int rc = run_steps(b, b->warmup, err);
+    b->memory_bytes = b->memory_before - memory_free(b);
+    double waited = b->loader ? ff_loader_wait_seconds(b->loader) : 0;
     memset(profile.seconds, 0, sizeof profile.seconds);
     memset(profile.bytes, 0, sizeof profile.bytes);
     memset(profile.calls, 0, sizeof profile.calls);
@@ -467,9 +514,15 @@ static int measure(struct bench *b, struct ff_err *err)
     if (rc)
         return rc;
     qsort(rate, (size_t)b->repeats, sizeof *rate, by_value);
-    printf("ours %.1f samples/s (%.1f to %.1f over %lld x %lld steps; %s; loss %.4f)\n",
+    printf("ours %.1f samples/s (%.1f to %.1f over %lld x %lld steps; %s; ",
            rate[b->repeats / 2], rate[0], rate[b->repeats - 1], (long long)b->repeats,
-           (long long)b->steps, b->ops->describe(b->ctx), (double)b->loss);
+           (long long)b->steps, b->ops->describe(b->ctx));
+    if (b->ops->memory_free)
+        printf("%lld MiB; ", (long long)(b->memory_bytes >> 20));
+    if (b->loader)
+        printf("loader waited for %.1f %% of the time; ",
+               100 * (ff_loader_wait_seconds(b->loader) - waited) / total);
+    printf("loss %.4f)\n", (double)b->loss);
     if (b->profile)
         print_profile(total, b->repeats * b->steps);
     return 0;
@@ -497,7 +550,8 @@ int main(int argc, char **argv)
         {"--repeats", "N", FF_OPT_I64, &b.repeats, "repeats; median counts (5)", 1, 64},
         {"--warmup", "N", FF_OPT_I64, &b.warmup, "untimed steps before (5)", 0, 1e6},
         {"--profile", NULL, FF_OPT_FLAG, &b.profile, "ms a step by kind of op", 0, 0},
-        {"--set", "NAME=VALUE", FF_OPT_REPEAT, &sets, "any other parameter", 0, 0},
+        {"--set", "NAME=VALUE", FF_OPT_REPEAT, &sets,
+         "any other parameter; data=DIR: real images", 0, 0},
     };
     const struct ff_cli cli = {.program = "bench_train",
                                .synopsis = "[options]",

@@ -139,6 +139,35 @@ Test(heatmap, writes_the_accuracy_on_every_file_of_pairs)
     fixture_close(&fx);
 }
 
+/* A sweep on a CPU has no such dataset; one cell on a GPU is enough for it. */
+Test(heatmap, writes_energy_where_a_cell_has_it)
+{
+    struct ff_err err = FF_ERR_INIT;
+    struct fixture fx;
+    fixture_open(&fx);
+    hid_t file = write_and_open(&fx, "cpu.h5");
+    cr_assert(not(ff_h5_exists(file, "energy")));
+    H5Fclose(file);
+    fx.results[2].energy_joules = 2.5e7;
+    file = write_and_open(&fx, "gpu.h5");
+    const hsize_t shape[] = {2, 3, 2};
+    double *energy = read_all(file, "energy", H5T_NATIVE_DOUBLE, 3, shape);
+    for (int i = 0; i < 12; i++)
+        cr_assert(i == 2 ? energy[i] == 2.5e7 : isnan(energy[i]), "cell %d", i);
+    free(energy);
+    char *units = NULL;
+    hid_t id = H5Dopen2(file, "energy", H5P_DEFAULT);
+    cr_assert(eq(int, ff_h5_get_text(&units, id, "units", &err), 0), "%s", err.text);
+    cr_assert(eq(str, units, "J"));
+    hid_t seed = H5Dopen2(file, "seed", H5P_DEFAULT);
+    cr_assert(eq(int, H5DSis_attached(id, seed, 2), 1));
+    H5Dclose(seed);
+    free(units);
+    H5Dclose(id);
+    H5Fclose(file);
+    fixture_close(&fx);
+}
+
 Test(heatmap, pads_drops_with_minus_one)
 {
     struct fixture fx;

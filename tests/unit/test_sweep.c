@@ -4,6 +4,7 @@
 #include <math.h>
 #include <signal.h>
 
+#include "log.h"
 #include "sweep.h"
 #include "sweep_fixture.h"
 
@@ -112,6 +113,21 @@ Test(sweep, results_come_from_the_run_directory)
     cr_assert(
         eq(dbl, ff_cell_result_metric(view.grid, result), result->evals[0].tar[5]));
     cr_assert(not(view.alive));
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, energy_is_read_where_a_run_tells_it)
+{
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "summary.yaml");
+    FILE *f = fopen(path, "a");
+    cr_assert(f != NULL);
+    fputs("energy_joules: 1.5e+06\n", f);
+    fclose(f);
+    struct ff_sweep_view view = load_view();
+    cr_assert(isnan(view.results[0].energy_joules));
+    cr_assert(eq(dbl, view.results[1].energy_joules, 1.5e6));
     ff_sweep_view_fini(&view);
 }
 
@@ -245,6 +261,163 @@ Test(sweep, busy_is_tried_again)
     cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
     cr_assert(eq(int, trial.fake.trained, 6));
     cr_assert(eq(int, trial.fake.scored, 5));
+}
+
+/* The events.log of the sweep; the caller frees. */
+static char *log_text(void)
+{
+    char path[128], *text;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/out/events.log", fixture_dir);
+    cr_assert(eq(int, ff_read_file(&text, &bytes, path, NULL), 0));
+    return text;
+}
+
+#define HELD FF_SAYS_GPU_BUSY " GPU-1 is held by pid 9 (ff-train a.yaml), user anna"
+#define FILLED FF_SAYS_GPU_FULL " 9 GiB wanted, 1 free: pid 12 (python3) 70.0 GiB"
+
+static void expect_stop_by(int code, const char *words, const char *reason, int tries)
+{
+    const struct ff_fake_step step = {"ff-train", FF_FAKE_EXIT, code, 0};
+    const struct ff_fake_step steps[] = {step, step, step, step};
+    const char *const texts[] = {words, words, words, words};
+    struct trial trial = new_trial(steps, 4);
+    trial.fake.words = texts;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, 0), "%s", trial.err.text);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_BUSY));
+    cr_assert(eq(int, trial.fake.started, tries));
+    cr_assert(eq(int, trial.counts[FF_CELL_PLANNED], 4));
+    char *text = log_text(), wanted[256];
+    snprintf(wanted, sizeof wanted, "end code=\"7\" reason=\"%s\"", reason);
+    cr_assert(ne(ptr, strstr(text, wanted), NULL), "%s", text);
+    cr_assert(eq(ptr, strstr(text, " failed "), NULL), "%s", text);
+    free(text);
+    expect_rest(4, 4);
+}
+
+Test(sweep, a_held_gpu_stops_the_sweep_and_names_the_holder)
+{
+    expect_stop_by(FF_EXIT_BUSY, "ff-train: " HELD, HELD, 1);
+}
+
+Test(sweep, a_gpu_filled_by_others_is_no_fault_of_the_cell)
+{
+    expect_stop_by(FF_EXIT_NOMEM, "ff-train: " FILLED, FILLED, 1);
+}
+
+Test(sweep, a_run_directory_that_stays_busy_stops_the_sweep)
+{
+    expect_stop_by(FF_EXIT_BUSY, "lock: held by pid 7", "lock: held by pid 7", 4);
+}
+
+Test(sweep, words_of_another_exit_code_mean_nothing)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_NOMEM, 0},
+                                         {"ff-train", FF_FAKE_EXIT, 1, 0}};
+    const char *const words[] = {"ff-train: " HELD, "ff-train: " FILLED};
+    struct trial trial = new_trial(steps, 2);
+    trial.fake.words = words;
+    trial.options.wait_gpu = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_FAILED));
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 2));
+}
+
+Test(sweep, a_gpu_is_waited_for)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_NOMEM, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_EXIT, FF_EXIT_BUSY, 0},
+                                         {"ff-eval", FF_FAKE_SUCCEED, 0, 0}};
+    const char *const words[] = {HELD, FILLED, HELD, HELD, HELD, NULL, HELD, NULL};
+    struct trial trial = new_trial(steps, 8);
+    trial.fake.words = words;
+    trial.options.wait_gpu = true;
+    trial.options.gpu_wait_ms = 10;
+    trial.options.gpu_wait_max_ms = 40;
+    double start = ff_now();
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_OK), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.trained, 9));
+    cr_assert(eq(int, trial.fake.scored, 5));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
+    /* 10, 20, 40, 40 and 40 ms, then 10 for the scoring */
+    cr_assert(ge(dbl, ff_now() - start, 0.16));
+    struct ff_sweep_view view = load_view();
+    const struct ff_sweep_record *record =
+        ff_sweep_state_record(&view.state, view.grid->cells[0].train_key);
+    cr_assert(eq(int, record->attempts, 1));
+    cr_assert(eq(str, view.state.waiting, ""));
+    ff_sweep_view_fini(&view);
+    char *text = log_text();
+    int waits = 0;
+    for (const char *p = text; (p = strstr(p, " wait key=")); p++)
+        waits++;
+    cr_assert(eq(int, waits, 6));
+    cr_assert(ne(ptr, strstr(text, "phase=\"train\" code=\"5\""), NULL), "%s", text);
+    free(text);
+}
+
+Test(sweep, a_wait_for_the_gpu_can_be_interrupted)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_BUSY, 0}};
+    const char *const words[] = {HELD};
+    struct trial trial = new_trial(steps, 1);
+    trial.fake.words = words;
+    trial.options.wait_gpu = true;
+    trial.options.poll_ms = 400;
+    pid_t me = getpid(), pid = fork();
+    if (pid == 0) {
+        usleep(300000);
+        kill(me, SIGINT);
+        _exit(0);
+    }
+    ff_stop_install();
+    double start = ff_now();
+    run_trial(&trial);
+    cr_assert(lt(dbl, ff_now() - start, 10));
+    cr_assert(eq(int, trial.exit_code, FF_EXIT_STOPPED));
+    cr_assert(eq(int, trial.fake.started, 1));
+    cr_assert(eq(int, trial.counts[FF_CELL_PLANNED], 4));
+}
+
+Test(sweep, status_knows_of_a_wait)
+{
+    struct ff_sweep_state state = {0};
+    struct ff_event event;
+    struct {
+        const char *time, *kind, *seconds, *waiting;
+    } const events[] = {{"2026-01-31T12:00:00Z", "begin", "", ""},
+                        {"2026-01-31T12:00:01Z", "start", "", ""},
+                        {"2026-01-31T12:00:05Z", "exit", "", ""},
+                        {"2026-01-31T12:00:05Z", "wait", "0", HELD},
+                        {"2026-01-31T12:10:00Z", "start", "", ""},
+                        {"2026-01-31T12:10:05Z", "exit", "", ""},
+                        {"2026-01-31T12:10:05Z", "wait", "600", HELD},
+                        {"2026-01-31T13:00:00Z", "begin", "", ""}};
+    int64_t since = 0;
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        ff_event_init(&event, events[i].kind);
+        strcpy(event.time, events[i].time);
+        ff_event_add(&event, "key", "abc");
+        ff_event_add(&event, "phase", "train");
+        ff_event_add(&event, "code", "7");
+        ff_event_add(&event, "seconds", "%s", events[i].seconds);
+        ff_event_add(&event, "reason", "%s", events[i].waiting);
+        cr_assert(eq(int, ff_sweep_state_apply(&state, &event, NULL), 0));
+        cr_assert(eq(str, state.waiting, (char *)events[i].waiting), "event %zu", i);
+        if (i == 3)
+            since = state.waiting_since;
+        ff_event_fini(&event);
+    }
+    cr_assert(eq(i64, state.waiting_since, since)); /* of the first try */
+    cr_assert(eq(int, state.records[0].attempts, 0));
+    ff_sweep_state_fini(&state);
 }
 
 static int ask_stop(void *context)

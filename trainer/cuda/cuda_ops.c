@@ -8,7 +8,10 @@
 #include <strings.h>
 
 #include "cuda_entry.h"
+#include "cuda_lease.h"
+#include "cuda_nvml.h"
 #include "cuda_priv.h"
+#include "log.h"
 
 bool cuda_ok(struct cuda_ctx *cu, cudaError_t status, const char *call,
              const char *where)
@@ -144,6 +147,28 @@ static int64_t memory_free(struct ff_ops_ctx *ctx)
     return (int64_t)there;
 }
 
+static int64_t memory_total(struct ff_ops_ctx *ctx)
+{
+    size_t there = 0, total = 0;
+    FF_TRY_CUDA(cuda_of(ctx), cudaMemGetInfo(&there, &total));
+    return (int64_t)total;
+}
+
+static void memory_users(struct ff_ops_ctx *ctx, char *out, size_t capacity)
+{
+    cuda_nvml_others(out, capacity, cuda_of(ctx)->nvml);
+}
+
+static double energy_joules(struct ff_ops_ctx *ctx)
+{
+    return cuda_nvml_joules(cuda_of(ctx)->nvml);
+}
+
+static double power_watts(struct ff_ops_ctx *ctx)
+{
+    return cuda_nvml_watts(cuda_of(ctx)->nvml);
+}
+
 static int sync(struct ff_ops_ctx *ctx, struct ff_err *err)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
@@ -205,6 +230,8 @@ static void destroy(struct ff_ops_ctx *ctx)
         cudaStreamDestroy(cu->copy_stream);
     if (cu->stream)
         cudaStreamDestroy(cu->stream);
+    cuda_nvml_close(cu->nvml);
+    cuda_lease_release(cu->lease);
     free(cu->casts);
     free(cu);
 }
@@ -221,6 +248,10 @@ static const struct ff_ops table = {
     .upload = upload,
     .download = download,
     .memory_free = memory_free,
+    .memory_total = memory_total,
+    .memory_users = memory_users,
+    .energy_joules = energy_joules,
+    .power_watts = power_watts,
     .sync = sync,
     .step = cuda_step,
     .loss = cuda_step_loss,
@@ -265,28 +296,18 @@ static const struct ff_ops *table_for(enum cuda_type type)
     return t;
 }
 
-/* A GPU's UUID as nvidia-smi prints it. */
-static void uuid_text(char out[41], const struct cudaDeviceProp *p)
-{
-    const unsigned char *b = (const unsigned char *)p->uuid.bytes;
-    snprintf(out, 41,
-             "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-             b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11],
-             b[12], b[13], b[14], b[15]);
-}
-
 /* Number of the device that `name` names by number or UUID; -1 = none. */
 static int device_of(const char *name, int count)
 {
     struct cudaDeviceProp p;
-    char uuid[41], *end;
+    char uuid[CUDA_UUID_TEXT], *end;
     long number = strtol(name, &end, 10);
     if (*name && !*end)
         return number >= 0 && number < count ? (int)number : -1;
     for (int i = 0; i < count; i++) {
         if (cudaGetDeviceProperties(&p, i) != cudaSuccess)
             continue;
-        uuid_text(uuid, &p);
+        cuda_uuid_text(uuid, p.uuid.bytes);
         if (strcasecmp(uuid, name) == 0)
             return i;
     }
@@ -313,6 +334,29 @@ static int find_device(struct cuda_ctx *cu, const char *name, struct ff_err *err
         return 0;
     *err = cu->error;
     return err->code;
+}
+
+/* The card for this process alone, and what the driver tells of it. Neither is needed
+ * to compute: a folder that cannot be used, or no management library, is a warning, or
+ * not even that. */
+static int take_device(struct cuda_ctx *cu, struct ff_err *err)
+{
+    struct cudaDeviceProp p;
+    struct ff_err inner = FF_ERR_INIT;
+    char uuid[CUDA_UUID_TEXT];
+    if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&p, cu->device))) {
+        *err = cu->error;
+        return err->code;
+    }
+    cuda_uuid_text(uuid, p.uuid.bytes);
+    int rc = cuda_lease_take(&cu->lease, uuid, &inner);
+    if (rc == FF_EBUSY)
+        return ff_err_set(err, rc, "%s", inner.text);
+    if (rc)
+        ff_warn("%s: another run could take this GPU too", inner.text);
+    if (cuda_nvml_open(&cu->nvml, uuid, &inner))
+        ff_verbose("%s", inner.text);
+    return 0;
 }
 
 static int describe_device(struct cuda_ctx *cu, struct ff_err *err)
@@ -380,6 +424,8 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
     cu->deterministic = !options->nondeterministic;
     cu->tf32 = options->tf32;
     int rc = find_device(cu, options->device, err);
+    if (!rc)
+        rc = take_device(cu, err);
     if (!rc)
         rc = describe_device(cu, err);
     if (!rc) {

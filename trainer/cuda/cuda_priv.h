@@ -102,6 +102,8 @@ struct cuda_ctx {
      */
     struct cuda_casts *casts;
 
+    struct cuda_lease *lease; /* NULL where none could be had */
+    struct cuda_nvml *nvml;   /* NULL where the driver has none */
     const void *f32_stats[2]; /* stats tensors that hold f32 sums from a convolution */
     struct cuda_dnn *dnn;     /* handle, device description and choices; cuda_conv.c */
     struct cuda_lt *lt;       /* cuda_gemm.c */

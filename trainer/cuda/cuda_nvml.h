@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* Power and energy of a GPU, and who else uses its memory, as the driver tells it.
+ *
+ * The driver's management library is looked for at run time and may be absent or know
+ * less: whatever is not known is NaN, or no text. Figures are of the whole card, other
+ * programs on it included. This file includes nothing of CUDA. */
+#ifndef FF_CUDA_NVML_H
+#define FF_CUDA_NVML_H
+
+#include <stddef.h>
+
+#include "err.h"
+
+struct cuda_nvml;
+
+/* `uuid` as cuda_uuid_text writes it. FF_EFAIL with the reason in err and *nvml NULL,
+ * with which all that follows may be called. FF_ENOMEM. */
+int cuda_nvml_open(struct cuda_nvml **nvml, const char *uuid, struct ff_err *err);
+void cuda_nvml_close(struct cuda_nvml *nvml);
+
+/* Power in W: the mean over the last second, on cards where it is not momentary. NaN if
+ * not known. */
+double cuda_nvml_watts(const struct cuda_nvml *nvml);
+/* Energy in J since the driver was loaded: use differences. NaN if not known. */
+double cuda_nvml_joules(const struct cuda_nvml *nvml);
+
+/* Other processes with memory on the card, the largest first: "pid 4711 (python3) 71.2
+ * GiB, pid 12 0.5 GiB". Returns how many; 0 and "" also where it is not known (a
+ * container may hide them). */
+int cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml);
+
+#endif
