@@ -287,6 +287,7 @@ lfw-reference: all $(B)/tests/bench/lfw_reference ## DATA=dir: ff-eval against r
 install: all ## into $(DESTDIR)$(PREFIX): the four programs, the grids, the README
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/fastface/grids
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	$(if $(CUDA_LIBRARY),install -D -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(PREFIX)/lib/libff_cuda.so)
 	install -m 644 grids/*.yaml $(DESTDIR)$(PREFIX)/share/fastface/grids
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/fastface
 

@@ -12,7 +12,7 @@ struct ff_train_options {
 };
 
 /* Trains to the end of the run or from the checkpoint in `out` on. Writes params.yaml,
- * record.yaml, curve.csv, telemetry.csv, log.txt, checkpoint.h5, model.h5,
+ * record.yaml, engines.txt (on cuda), curve.csv, telemetry.csv, log.txt, checkpoint.h5, model.h5,
  * summary.yaml, and DONE last. 0 when done (also if it was done before); FF_ESTOPPED
  * with a checkpoint; FF_EDIVERGED with DIVERGED written; FF_EBUSY where another process
  * holds the directory; FF_EUSAGE where it holds another run. */

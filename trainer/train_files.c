@@ -56,6 +56,33 @@ static void write_power(struct ff_train *run)
         fprintf(run->telemetry, "%.1f", watts);
 }
 
+static int write_text(const struct ff_train *run, const char *name, const char *text,
+                      struct ff_err *err)
+{
+    char path[FF_PATH_MAX];
+    struct ff_atomic_file file;
+    int rc = ff_path(path, err, "%s/%s", run->options->out, name);
+    if (!rc)
+        rc = ff_atomic_begin(&file, path, err);
+    if (rc)
+        return rc;
+    fputs(text, file.stream);
+    return ff_atomic_commit(&file, err);
+}
+
+/* engines.txt: what the backend chose, as in the checkpoints, which may be removed. */
+static int write_choices(const struct ff_train *run, struct ff_err *err)
+{
+    char *choices = NULL;
+    if (!run->ops->choices)
+        return 0;
+    int rc = run->ops->choices(run->ctx, &choices, err);
+    if (!rc)
+        rc = write_text(run, "engines.txt", choices, err);
+    free(choices);
+    return rc;
+}
+
 int ff_train_write_record(const struct ff_train *run, struct ff_err *err)
 {
     char path[FF_PATH_MAX], host[256] = "", when[32];
@@ -87,7 +114,8 @@ int ff_train_write_record(const struct ff_train *run, struct ff_err *err)
             run->workers, (long long)ff_dataset_count(run->dataset),
             (long long)run->classes, (long long)run->iterations,
             (long long)run->iteration, when, run->bit_equal ? "true" : "false");
-    return ff_atomic_commit(&file, err);
+    rc = ff_atomic_commit(&file, err);
+    return rc ? rc : write_choices(run, err);
 }
 
 /* Copies the header and the lines whose first field is below `end`. A torn last line
@@ -199,20 +227,6 @@ bool ff_train_wait_text(char text[160], double waited, double span, int workers)
              "%d) or a faster disk",
              100 * waited / span, span, workers);
     return true;
-}
-
-static int write_text(const struct ff_train *run, const char *name, const char *text,
-                      struct ff_err *err)
-{
-    char path[FF_PATH_MAX];
-    struct ff_atomic_file file;
-    int rc = ff_path(path, err, "%s/%s", run->options->out, name);
-    if (!rc)
-        rc = ff_atomic_begin(&file, path, err);
-    if (rc)
-        return rc;
-    fputs(text, file.stream);
-    return ff_atomic_commit(&file, err);
 }
 
 int ff_train_write_diverged(const struct ff_train *run, double loss, const char *reason,

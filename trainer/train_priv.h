@@ -65,7 +65,7 @@ double ff_train_seconds(const struct ff_train *run);
 void ff_train_energy_start(struct ff_train *run);
 /* J of the device over all processes of this run; NaN where not known. */
 double ff_train_energy(const struct ff_train *run);
-/* params.yaml and record.yaml. */
+/* params.yaml, record.yaml and, where the backend chooses, engines.txt. */
 int ff_train_write_record(const struct ff_train *run, struct ff_err *err);
 /* Opens curve.csv and telemetry.csv, cut back to the iterations before run->iteration,
  * and, with `validate`, validation.csv, cut back so that a validation which is due now

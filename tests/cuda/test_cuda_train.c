@@ -237,6 +237,30 @@ Test(cuda_train, too_little_memory_is_told_before_the_start)
     cr_assert(eq(int, ff_err_exit_code(rc), FF_EXIT_NOMEM));
 }
 
+/* Whole runs by the memory plan: fp16 with an fp16 head, batch 128, r100. */
+Test(cuda_train, two_million_classes_fit_24_gb_and_eight_million_80_gb)
+{
+    struct side s = cuda_open_side(FF_PRECISION_FP16, FF_HEAD_PRECISION_FP16);
+    const struct ff_model_config config = {FF_BACKBONE_R100, 1.0, 112, 512};
+    static const double limits[][2] = {{93431, 16}, {2e6, 24}, {8e6, 80}};
+    int64_t network;
+    cr_assert(eq(int, ff_model_bytes(&network, s.ops, &config, 128, true, NULL), 0));
+    for (int i = 0; i < 3; i++) {
+        const struct ff_head_shape shape = {.N = 128,
+                                            .D = 512,
+                                            .CLS = (int64_t)limits[i][0],
+                                            .kind = FF_HEAD_ARCFACE,
+                                            .scale = 64,
+                                            .margin = 0.5f};
+        int64_t bytes = network + s.ops->head_bytes(s.ctx, &shape) +
+                        8 * shape.CLS * shape.D + ((int64_t)512 << 20);
+        cr_assert(lt(dbl, (double)bytes, 1e9 * limits[i][1]),
+                  "%.0f classes: %.2f GB, network %.2f GB", limits[i][0],
+                  1e-9 * (double)bytes, 1e-9 * (double)network);
+    }
+    side_close(&s);
+}
+
 Test(cuda_train, an_embedding_does_not_know_its_batch)
 {
     enum { COUNT = 6, D = 16, BYTES = SIDE * SIDE * 3 };

@@ -25,6 +25,7 @@ struct cuda_dnn {
     struct cuda_choices choices; /* of this run; what is asked for first */
     struct cuda_choices cache;
     bool tuned; /* the cache has entries that its file has not */
+    bool said;  /* that engines are being timed */
 };
 
 struct ff_conv {
@@ -126,6 +127,10 @@ static int tune(struct cuda_dnn *d, char choice[DNN_CHOICE_TEXT],
 {
     const struct dnn_tuning tuning = {.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES};
     struct dnn_tuned tuned;
+    if (!d->said)
+        ff_info("times the convolution engines of this GPU; the choices are kept for "
+                "later runs");
+    d->said = true;
     int rc = dnn_tune(&tuned, &d->target, d->handle, problem, &tuning, err);
     if (rc == FF_EUSAGE && problem->kind == DNN_FWD_STATS) {
         strcpy(choice, NO_STATS);
