@@ -12,16 +12,22 @@
 
 #include "cuda/cuda_entry.h"
 
-/* The libraries that a bare node keeps elsewhere, by soname; absent ones are left to
- * the loader's own search. */
+/* The libraries that a bare node keeps elsewhere, by soname, from the first folder of
+ * FF_CUDA_LIBS (divided by ':') that has them; the rest is left to the loader. */
 static void preload(void)
 {
-    static const char *const names[] = {"libcublasLt.so.13", "libcudnn.so.9"};
-    const char *folder = getenv("FF_CUDA_LIBS");
+    static const char *const names[] = {"libnvrtc.so.13", "libcublasLt.so.13",
+                                        "libcudnn.so.9"};
+    const char *folders = getenv("FF_CUDA_LIBS");
     char path[PATH_MAX];
-    for (size_t i = 0; folder && i < sizeof names / sizeof *names; i++)
-        if (snprintf(path, sizeof path, "%s/%s", folder, names[i]) < PATH_MAX)
-            dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    for (size_t i = 0; folders && i < sizeof names / sizeof *names; i++)
+        for (const char *at = folders; *at;) {
+            int length = (int)strcspn(at, ":");
+            int n = snprintf(path, sizeof path, "%.*s/%s", length, at, names[i]);
+            if (n < PATH_MAX && dlopen(path, RTLD_NOW | RTLD_GLOBAL))
+                break;
+            at += length + (at[length] == ':');
+        }
 }
 
 static void *open_library(char reason[512])

@@ -7,8 +7,8 @@
 
 /* Opens the backend of libff_cuda.so, sought beside the program, in ../lib and
  * ../../lib of its folder, then where the system looks. cuDNN and cuBLASLt are sought
- * by the library's own path, LD_LIBRARY_PATH, and the folder that the environment
- * variable FF_CUDA_LIBS names. FF_EUSAGE, with the reason, where there is no library,
+ * by the library's own path, LD_LIBRARY_PATH, and in the folders that the environment
+ * variable FF_CUDA_LIBS names, divided by ':'. FF_EUSAGE, with the reason, where there is no library,
  * no driver or no GPU. The library stays loaded. */
 int ff_cuda_load(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
                  const struct ff_ops_options *options, struct ff_err *err);

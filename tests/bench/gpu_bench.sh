@@ -26,6 +26,12 @@ if [ -d "$here/bench" ]; then
 else
     build=${1:?usage: gpu_bench.sh BUILD_DIR} bench=$build/tests/bench torch=$here/torch_gpu.py
 fi
+# cuDNN and cuBLASLt of Python packages, where the system has none.
+if [ -z "${FF_CUDA_LIBS:-}" ] && ! ldconfig -p | grep -q libcudnn.so.9; then
+    FF_CUDA_LIBS=$("${PYTHON:-python3}" -c 'import glob, site
+print(":".join(f for p in site.getsitepackages() for f in sorted(glob.glob(p + "/nvidia/*/lib"))))' 2>/dev/null)
+    export FF_CUDA_LIBS
+fi
 net=${NET:-r50} classes=${CLASSES:-93431} head=${HEAD:-fp16} batch=${BATCH:-128}
 steps=${STEPS:-200} repeats=${REPEATS:-3} warmup=${WARMUP:-50} device=${DEVICE:-cuda}
 forms=${FORMS-eager channels_last compile graph}

@@ -14,6 +14,12 @@ if [ -d "$here/tests/cuda" ]; then
 else
     build=${1:?usage: gpu_check.sh BUILD_DIR} tests=$here/..
 fi
+# cuDNN and cuBLASLt of Python packages, where the system has none.
+if [ -z "${FF_CUDA_LIBS:-}" ] && ! ldconfig -p | grep -q libcudnn.so.9; then
+    FF_CUDA_LIBS=$("${PYTHON:-python3}" -c 'import glob, site
+print(":".join(f for p in site.getsitepackages() for f in sorted(glob.glob(p + "/nvidia/*/lib"))))' 2>/dev/null)
+    export FF_CUDA_LIBS
+fi
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader 2>/dev/null ||
     echo "gpu-check: no nvidia-smi here"
 FF_NO_SKIP=1 timeout --kill-after=5 "$limit" bash "$tests/run.sh" "$build" cuda
