@@ -26,7 +26,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 
 # The packages, as Debian 12 and Ubuntu 24.04 name them.
-BUILD_PACKAGES := gcc make pkg-config libyaml-dev libhdf5-dev libturbojpeg0-dev libpng-dev \
+BUILD_PACKAGES = $(if $(filter 1,$(CUDA)),g++) gcc make pkg-config libyaml-dev libhdf5-dev libturbojpeg0-dev libpng-dev \
 	libdnnl-dev libcairo2-dev libmd-dev fonts-dejavu-core libcjson-dev libonnx-dev \
 	libprotobuf-c-dev protobuf-c-compiler
 TEST_PACKAGES := libcriterion-dev hdf5-tools procps

@@ -277,3 +277,91 @@ Test(cuda_sgd, the_loss_scale_moves_as_published)
     FREE_ALL(&s, &w, &v, &g);
     side_close(&s);
 }
+
+#ifndef __SANITIZE_ADDRESS__ /* minutes there */
+/* Indices of elements need more than 32 bits. */
+Test(cuda_sgd, a_gradient_of_more_than_2_to_the_32_elements, .timeout = 250)
+{
+    const int64_t count = ((int64_t)1 << 32) + 64;
+    struct side s = cuda_open_side(FF_PRECISION_FP32, 0);
+    struct ff_tensor g;
+    struct ff_err err = FF_ERR_INIT;
+    struct ff_step_result result;
+    if (s.ops->alloc(s.ctx, &g, count, 4, &err)) { /* a smaller card says so */
+        cr_assert(ne(ptr, strstr(err.text, "17179869440 bytes wanted"), NULL), "%s",
+                  err.text);
+        side_close(&s);
+        return;
+    }
+    struct ff_tensor last = ff_tensor_view(&g, count - 40, 1);
+    const float three = 3;
+    s.ops->upload(s.ctx, &last, &three);
+    set_lr(&s, 0.1);
+    s.ops->grad_check(s.ctx, &g, NULL);
+    s.ops->step_result(s.ctx, &result);
+    cr_assert(result.finite);
+    cr_assert(eq(dbl, result.grad_norm, 3));
+    FREE_ALL(&s, &g);
+    side_close(&s);
+}
+#endif
+
+#ifndef FF_CUDA_EMULATED /* 50 GB, and a step over all of it */
+/* 8.6 million centres, all zero but two at both ends: every other cosine is 0, so loss
+ * and gradients can be written down. */
+Test(cuda_head, more_than_2_to_the_32_elements, .timeout = 120)
+{
+    enum { N = 2, D = 512 };
+    const int64_t CLS = 8600000, at[N] = {3, CLS - 2};
+    const struct ff_head_shape shape = {
+        .N = N, .D = D, .CLS = CLS, .kind = FF_HEAD_SOFTMAX, .scale = 16};
+    const struct ff_sgd plain = {.momentum = 0};
+    struct side s = cuda_open_side(FF_PRECISION_FP32, FF_HEAD_PRECISION_FP16);
+    struct ff_tensor weight, velocity, de = poisoned(&s, N * D), none = doubles(&s, 0);
+    struct ff_err err = FF_ERR_INIT;
+    struct ff_head_plan *plan = NULL;
+    float e[N * D] = {0}, w[D] = {0}, got[D];
+    int rc = s.ops->alloc(s.ctx, &weight, CLS * D, 4, &err);
+    if (!rc)
+        rc = s.ops->alloc(s.ctx, &velocity, CLS * D, 4, &err);
+    if (!rc)
+        rc = s.ops->head_create(s.ctx, &plan, &shape, &err);
+    if (rc) { /* a smaller card says so */
+        cr_assert(eq(int, rc, FF_ENOMEM));
+        cr_assert(ne(ptr, strstr(err.text, "bytes wanted"), NULL), "%s", err.text);
+        return;
+    }
+    /* Sample n is 0.6 along its own centre (axis n) and 0.8 along axis 2. */
+    for (int n = 0; n < N; n++) {
+        struct ff_tensor row = ff_tensor_view(&weight, at[n] * D, D);
+        memset(w, 0, sizeof w);
+        w[n] = 1;
+        s.ops->upload(s.ctx, &row, w);
+        e[n * D + n] = 0.6f;
+        e[n * D + 2] = 0.8f;
+    }
+    struct ff_tensor embedding = put(&s, e, N * D);
+    s.ops->head_pack(s.ctx, plan, &weight);
+    s.ops->head_fwd(s.ctx, plan, &embedding, &weight, at);
+    double logit = 16 * 0.6, sum = exp(logit) + (double)(CLS - 1);
+    double want = log(sum) - logit;
+    cr_assert(epsilon_eq(dbl, (double)s.ops->loss(s.ctx), want, 2e-3 * want));
+    s.ops->head_bwd(s.ctx, plan, &de, &embedding, &weight);
+    set_lr(&s, 0);
+    s.ops->grad_check(s.ctx, &none, plan);
+    s.ops->head_update(s.ctx, plan, &weight, &velocity, &plain);
+    /* d loss / d centre: s (p - 1) / N times the part of e at right angles to it, from
+     * its own sample; the other's cosine is 0, and its part s p0 / N too small to see.
+     */
+    double g = 16 * (exp(logit) / sum - 1) / N * 0.8;
+    for (int n = 0; n < N; n++) {
+        struct ff_tensor row = ff_tensor_view(&velocity, at[n] * D, D);
+        s.ops->download(s.ctx, got, &row);
+        cr_assert(epsilon_eq(dbl, (double)got[2], g, 5e-3 * fabs(g)), "sample %d: %g",
+                  n, (double)got[2]);
+    }
+    s.ops->head_destroy(s.ctx, plan);
+    FREE_ALL(&s, &weight, &velocity, &embedding, &de, &none);
+    side_close(&s);
+}
+#endif

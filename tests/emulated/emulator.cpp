@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -334,9 +335,22 @@ const char *cudaGetErrorString(cudaError_t error)
 
 static std::map<const char *, size_t> pinned;
 
+/* From this size on, memory is mapped and its zeros cost no pages: for indices that do
+ * not fit 32 bits. */
+static const size_t huge = (size_t)1 << 30;
+static std::map<void *, size_t> mapped;
+
 /* New memory is full of NaN: what reads it before it is written shows. */
 static cudaError_t take(void **out, size_t bytes)
 {
+    if (bytes >= huge) {
+        *out = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (*out == MAP_FAILED)
+            return cudaErrorMemoryAllocation;
+        mapped[*out] = bytes;
+        return cudaSuccess;
+    }
     *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!*out)
         return cudaErrorMemoryAllocation;
@@ -351,6 +365,12 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 
 cudaError_t cudaFree(void *at)
 {
+    auto found = mapped.find(at);
+    if (found != mapped.end()) {
+        munmap(at, found->second);
+        mapped.erase(found);
+        return cudaSuccess;
+    }
     free(at);
     return cudaSuccess;
 }
@@ -414,7 +434,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
 
 cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t s)
 {
-    emulator_queue(s, [=] { memset(at, value, bytes); });
+    if (value == 0 && mapped.count(at))
+        emulator_queue(s, [=] { madvise(at, bytes, MADV_DONTNEED); });
+    else
+        emulator_queue(s, [=] { memset(at, value, bytes); });
     return cudaSuccess;
 }
 
