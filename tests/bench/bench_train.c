@@ -444,7 +444,8 @@ int main(int argc, char **argv)
     double width = 0.25;
     const char *backbone = "r18";
     const struct ff_opt options[] = {
-        {"--backbone", "NAME", FF_OPT_TEXT, &backbone, "r18 r34 r50 r100 r200 mbf", 0, 0},
+        {"--backbone", "NAME", FF_OPT_TEXT, &backbone, "r18 r34 r50 r100 r200 mbf", 0,
+         0},
         {"--width", "X", FF_OPT_F64, &width, "channel factor (0.25)", 0.01, 4},
         {"--image-size", "PX", FF_OPT_I64, &image_size, "side in pixels (112)", 16,
          448},
