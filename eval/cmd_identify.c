@@ -23,6 +23,7 @@ struct identify_options {
 static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)
 {
     struct identify_options *o = options_out;
+    _Static_assert(FF_EVAL_MAX_FAR <= FF_IDENTIFY_MAX_FPIR, "as many rates as points");
     *o = (struct identify_options){.source = FF_SOURCE_INIT, .fpir_text = "0.01,0.1"};
     const struct ff_opt options[] = {
         FF_SOURCE_SET(&o->source),
@@ -54,6 +55,7 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
         return rc;
     if (!o->name)
         o->name = o->source.protocol;
+    o->source.beside = o->out;
     return ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
 }
 
