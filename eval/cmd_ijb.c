@@ -45,6 +45,7 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
         return ff_err_set(err, FF_EUSAGE, "--bootstrap: 1 is too few, at least 2");
     if (!o->name)
         o->name = o->source.protocol;
+    o->source.beside = o->out;
     return ff_parse_rates(o->far, &o->far_count, o->far_text, "--far", err);
 }
 

@@ -15,6 +15,7 @@
 
 struct ff_source_options {
     const char *root, *protocol, *model, *features, *backend_name, *save_features;
+    const char *beside; /* the result file, or NULL */
     bool allow_missing;
     int64_t batch, threads;
     struct ff_pool_switches switches;
