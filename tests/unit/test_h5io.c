@@ -270,7 +270,7 @@ Test(h5io, damaged_texts_are_refused)
 Test(h5io, many_texts_in_any_order)
 {
     enum { COUNT = 5000 };
-    static char store[COUNT][16];
+    static char store[COUNT][24];
     static const char *sent[COUNT];
     hid_t file;
     struct ff_err err = FF_ERR_INIT;
