@@ -310,11 +310,12 @@ int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndi
     if (rc)
         goto done;
     H5T_class_t class = H5Tget_class(ids.type);
-    if (class != H5T_INTEGER && class != H5T_FLOAT) {
+    if ((class != H5T_INTEGER && class != H5T_FLOAT) ||
+        H5Tget_size(ids.type) > sizeof(long double)) {
         rc = fail(err, FF_EDATA, loc, name, "holds no numbers");
         goto done;
     }
-    if (!is_plausible(&ids, loc, true) || H5Tget_size(ids.type) > 16) {
+    if (!is_plausible(&ids, loc, true)) {
         rc = fail(err, FF_EDATA, loc, name, "damaged: larger than its file");
         goto done;
     }
