@@ -278,6 +278,10 @@ bench: all $(BENCHES) ## training step against PyTorch, scheduler cost (needs py
 bench-loader: $(B)/tests/bench/bench_loader ## images a second of the loader, one worker
 	@$< $(B)/bench-faces
 
+bench-shuffle: $(B)/tests/bench/bench_loader $(B)/tests/bench/bench_shuffle ## DIR=folder: a set that is not in memory, with and without shuffle_block
+	@test -e $(B)/bench-faces/train.rec || $< $(B)/bench-faces >/dev/null
+	@$(B)/tests/bench/bench_shuffle $(B)/bench-faces "$(DIR)"
+
 bench-ijb: all $(B)/tests/bench/make_ijb_problem ## DIR=folder: IJB-C's size from stored features, against Python
 	@bash tests/bench/ijb.sh "$(DIR)" "$(B)"
 
@@ -319,6 +323,6 @@ bundle-check: bundle ## the bundle in a bare Debian (root; debootstrap)
 	@bash tests/tools/bundle_check.sh $(B)
 
 .PHONY: gpu-check gpu-bench bundle bundle-check
-.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader bench-ijb lfw-reference install help clean
+.PHONY: FORCE all tests-build fuzz fuzzers deps deps-test demo test check bench bench-loader bench-shuffle bench-ijb lfw-reference install help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

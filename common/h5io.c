@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "h5_raw.h"
+
 struct ids {
     hid_t object, space, type, plist;
 };
@@ -84,14 +86,15 @@ int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err)
     *file = -1;
     if (access(path, writable ? R_OK | W_OK : R_OK))
         return ff_err_errno(err, FF_EFAIL, "%s: cannot open", path);
+    int rc = ff_h5_check_start(path, err);
+    if (rc)
+        return rc;
     *file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, H5P_DEFAULT);
     if (*file >= 0)
         return 0;
     char reason[128] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_text, reason);
-    if (H5Fis_hdf5(path) > 0)
-        return ff_err_set(err, FF_EDATA, "%s: damaged or in use%s", path, reason);
-    return ff_err_set(err, FF_EDATA, "%s: not an HDF5 file%s", path, reason);
+    return ff_err_set(err, FF_EDATA, "%s: damaged or in use%s", path, reason);
 }
 
 /* Little-endian standard type of a native memory type; -1 if it has none here. */
@@ -254,6 +257,37 @@ static int open_dataset(struct ids *ids, hid_t loc, const char *name,
     return 0;
 }
 
+/* Bytes that the open dataset or attribute can hold at most, whatever its shape says; 0
+ * if that cannot be known. */
+static hsize_t most_bytes(const struct ids *ids, hid_t loc, bool dataset)
+{
+    enum { DENSEST = 1032 }; /* bytes out of one byte of deflate */
+    hsize_t bytes = 0;
+    hid_t file = H5Iget_file_id(loc);
+    hid_t plist = dataset ? H5Dget_create_plist(ids->object) : -1;
+    if (file < 0 || (dataset && plist < 0) || H5Fget_filesize(file, &bytes) < 0)
+        bytes = 0;
+    else if (dataset && H5Pget_layout(plist) == H5D_CHUNKED)
+        bytes *= DENSEST;
+    else if (dataset && H5Pget_layout(plist) == H5D_COMPACT)
+        bytes = H5Dget_storage_size(ids->object);
+    if (plist >= 0)
+        H5Pclose(plist);
+    if (file >= 0)
+        H5Fclose(file);
+    return bytes;
+}
+
+/* Refuses a damaged shape or type before memory is asked for. */
+static bool is_plausible(const struct ids *ids, hid_t loc, bool dataset)
+{
+    hsize_t most = most_bytes(ids, loc, dataset);
+    hssize_t points = H5Sget_simple_extent_npoints(ids->space);
+    size_t size = H5Tget_size(ids->type);
+    return points == 0 ||
+           (points > 0 && size && size <= most && (hsize_t)points <= most / size);
+}
+
 /* malloc of count * size; the dataset's own claim is checked for overflow. */
 static void *allocate(hssize_t count, size_t size)
 {
@@ -276,8 +310,13 @@ int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndi
     if (rc)
         goto done;
     H5T_class_t class = H5Tget_class(ids.type);
-    if (class != H5T_INTEGER && class != H5T_FLOAT) {
+    if ((class != H5T_INTEGER && class != H5T_FLOAT) ||
+        H5Tget_size(ids.type) > sizeof(long double)) {
         rc = fail(err, FF_EDATA, loc, name, "holds no numbers");
+        goto done;
+    }
+    if (!is_plausible(&ids, loc, true)) {
+        rc = fail(err, FF_EDATA, loc, name, "damaged: larger than its file");
         goto done;
     }
     hssize_t points = H5Sget_simple_extent_npoints(ids.space);
@@ -314,45 +353,48 @@ static herr_t read_attribute_text(hid_t object, hid_t type, void *buffer)
 /* Texts of an open dataset or attribute, variable or fixed length, as malloc'd copies.
  */
 static int copy_texts(char ***out, size_t *count, hid_t loc, const char *name,
-                      const struct ids *ids, read_text *reader, struct ff_err *err)
+                      struct ids *ids, read_text *reader, struct ff_err *err)
 {
     int rc = 0;
+    const char *what = "no memory for it";
     hssize_t points = H5Sget_simple_extent_npoints(ids->space);
-    size_t size = H5Tget_size(ids->type), n = points > 0 ? (size_t)points : 0;
+    size_t n = points > 0 ? (size_t)points : 0;
     bool variable = H5Tis_variable_str(ids->type) > 0;
     if (H5Tget_class(ids->type) != H5T_STRING)
         return fail(err, FF_EDATA, loc, name, "holds no text");
+    if (!is_plausible(ids, loc, reader == read_dataset_text))
+        return fail(err, FF_EDATA, loc, name, "damaged: larger than its file");
+    if (variable) {
+        H5Tclose(ids->type);
+        ids->type = ff_h5_text_ref_type();
+        if (ids->type < 0)
+            return fail(err, FF_EFAIL, loc, name, "cannot read");
+    }
+    size_t size = H5Tget_size(ids->type);
     char **made = allocate((hssize_t)n, sizeof *made);
     char *raw = allocate((hssize_t)n, size);
     if (!made || !raw) {
         free(made);
         free(raw);
-        return fail(err, FF_ENOMEM, loc, name, "no memory for it");
+        return fail(err, FF_ENOMEM, loc, name, what);
     }
     memset(made, 0, n * sizeof *made);
-    memset(raw, 0, n * size);
     if (n && reader(ids->object, ids->type, raw) < 0) {
-        rc = fail(err, FF_EDATA, loc, name, "cannot read");
-        goto done;
-    }
-    for (size_t i = 0; i < n && !rc; i++) {
-        if (variable) {
-            char *text;
-            memcpy(&text, raw + i * size, sizeof text);
-            made[i] = strdup(text ? text : "");
-        } else {
+        rc = FF_EDATA;
+        what = "cannot read";
+    } else if (variable) {
+        rc = ff_h5_resolve_texts(made, &what, loc, raw, n);
+        H5Eclear2(H5E_DEFAULT);
+    } else {
+        for (size_t i = 0; i < n && !rc; i++) {
             made[i] = strndup(raw + i * size, size);
+            rc = made[i] ? 0 : FF_ENOMEM;
         }
-        if (!made[i])
-            rc = fail(err, FF_ENOMEM, loc, name, "no memory for it");
     }
-    if (variable)
-        H5Dvlen_reclaim(ids->type, ids->space, H5P_DEFAULT, raw);
-done:
     free(raw);
     if (rc) {
         ff_h5_free_strings(made, n);
-        return rc;
+        return fail(err, rc, loc, name, what);
     }
     *out = made;
     *count = n;

@@ -20,9 +20,10 @@ struct identify_options {
     int fpir_count;
 };
 
-static int parse_options(struct identify_options *o, int argc, char **argv,
-                         struct ff_err *err)
+static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)
 {
+    struct identify_options *o = options_out;
+    _Static_assert(FF_EVAL_MAX_FAR <= FF_IDENTIFY_MAX_FPIR, "as many rates as points");
     *o = (struct identify_options){.source = FF_SOURCE_INIT, .fpir_text = "0.01,0.1"};
     const struct ff_opt options[] = {
         FF_SOURCE_SET(&o->source),
@@ -47,17 +48,14 @@ static int parse_options(struct identify_options *o, int argc, char **argv,
         .options = options,
         .option_count = sizeof options / sizeof *options,
     };
-    int words;
-    int rc = ff_cli_parse(&words, &cli, argc, argv, err);
-    if (rc)
-        return rc;
-    if (words)
-        return ff_err_set(err, FF_EUSAGE, "unexpected word \"%s\"", argv[1]);
-    rc = ff_source_check(&o->source, err);
+    int rc = ff_parse_no_words(&cli, argc, argv, err);
+    if (!rc)
+        rc = ff_source_check(&o->source, err);
     if (rc)
         return rc;
     if (!o->name)
         o->name = o->source.protocol;
+    o->source.beside = o->out;
     return ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
 }
 
@@ -164,8 +162,9 @@ static int write_yaml(const struct report *report, struct ff_err *err)
     return rc;
 }
 
-static int run(const struct identify_options *o, struct ff_err *err)
+static int run(const void *options, struct ff_err *err)
 {
+    const struct identify_options *o = options;
     double start = ff_now();
     const struct ff_source_options *source = &o->source;
     int threads = (int)source->threads;
@@ -203,14 +202,7 @@ static int run(const struct identify_options *o, struct ff_err *err)
 
 int ff_cmd_identify(int argc, char **argv)
 {
-    struct ff_err err = FF_ERR_INIT;
+    static const struct ff_eval_verb verb = {parse_options, run};
     struct identify_options options;
-    int rc = parse_options(&options, argc, argv, &err);
-    if (rc == 1)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = run(&options, &err);
-    if (rc)
-        ff_error("%s", err.text);
-    return ff_err_exit_code(rc);
+    return ff_eval_main(&verb, &options, argc, argv);
 }

@@ -45,12 +45,13 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
         return ff_err_set(err, FF_EUSAGE, "--bootstrap: 1 is too few, at least 2");
     if (!o->name)
         o->name = o->source.protocol;
+    o->source.beside = o->out;
     return ff_parse_rates(o->far, &o->far_count, o->far_text, "--far", err);
 }
 
-static int parse_options(struct ijb_options *o, int argc, char **argv,
-                         struct ff_err *err)
+static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)
 {
+    struct ijb_options *o = options_out;
     *o = (struct ijb_options){
         .source = FF_SOURCE_INIT,
         .far_text = "1e-6,1e-5,1e-4,1e-3,1e-2,1e-1",
@@ -89,13 +90,8 @@ static int parse_options(struct ijb_options *o, int argc, char **argv,
         .options = options,
         .option_count = sizeof options / sizeof *options,
     };
-    int words;
-    int rc = ff_cli_parse(&words, &cli, argc, argv, err);
-    if (rc)
-        return rc;
-    if (words)
-        return ff_err_set(err, FF_EUSAGE, "unexpected word \"%s\"", argv[1]);
-    return check_options(o, err);
+    int rc = ff_parse_no_words(&cli, argc, argv, err);
+    return rc ? rc : check_options(o, err);
 }
 
 static int bootstrap(struct ff_eval_result *result, const struct ff_roc *roc,
@@ -163,8 +159,9 @@ done:
     return rc;
 }
 
-static int run(const struct ijb_options *o, struct ff_err *err)
+static int run(const void *options, struct ff_err *err)
 {
+    const struct ijb_options *o = options;
     double start = ff_now();
     const struct ff_source_options *source = &o->source;
     struct ff_feature_set set = {0};
@@ -213,14 +210,7 @@ done:
 
 int ff_cmd_ijb(int argc, char **argv)
 {
-    struct ff_err err = FF_ERR_INIT;
+    static const struct ff_eval_verb verb = {parse_options, run};
     struct ijb_options options;
-    int rc = parse_options(&options, argc, argv, &err);
-    if (rc == 1)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = run(&options, &err);
-    if (rc)
-        ff_error("%s", err.text);
-    return ff_err_exit_code(rc);
+    return ff_eval_main(&verb, &options, argc, argv);
 }

@@ -37,9 +37,9 @@ static int take_words(struct pairs_options *o, int words, char **argv,
     return 0;
 }
 
-static int parse_options(struct pairs_options *o, int argc, char **argv,
-                         struct ff_err *err)
+static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)
 {
+    struct pairs_options *o = options_out;
     _Static_assert(FF_EVAL_MAX_PAIRS == FF_OPT_REPEAT_MAX, "one entry an occurrence");
     *o = (struct pairs_options){.backend_name = "auto", .name = "pairs", .batch = 64};
     const struct ff_opt options[] = {
@@ -145,8 +145,9 @@ static int time_network(struct ff_embedder *embedder, const struct pairs_options
     return rc;
 }
 
-static int run(const struct pairs_options *o, struct ff_err *err)
+static int run(const void *options, struct ff_err *err)
 {
+    const struct pairs_options *o = options;
     double start = ff_now();
     char sha256[FF_SHA256_HEX];
     struct ff_embedder *embedder = NULL;
@@ -189,14 +190,7 @@ done:
 
 int ff_cmd_pairs(int argc, char **argv)
 {
-    struct ff_err err = FF_ERR_INIT;
+    static const struct ff_eval_verb verb = {parse_options, run};
     struct pairs_options options;
-    int rc = parse_options(&options, argc, argv, &err);
-    if (rc == 1)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = run(&options, &err);
-    if (rc)
-        ff_error("%s", err.text);
-    return ff_err_exit_code(rc);
+    return ff_eval_main(&verb, &options, argc, argv);
 }

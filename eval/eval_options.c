@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exit_code.h"
+#include "log.h"
 #include "params.h"
 #include "yaml_doc.h"
 
@@ -53,6 +55,28 @@ int ff_parse_rates(double *rate, int *count, const char *text, const char *optio
             return ff_err_set(err, FF_EUSAGE, "%s: %g is given twice", option, rate[k]);
     }
     return 0;
+}
+
+int ff_parse_no_words(const struct ff_cli *cli, int argc, char **argv,
+                      struct ff_err *err)
+{
+    int words;
+    int rc = ff_cli_parse(&words, cli, argc, argv, err);
+    return rc || !words ? rc
+                        : ff_err_set(err, FF_EUSAGE, "unexpected word \"%s\"", argv[1]);
+}
+
+int ff_eval_main(const struct ff_eval_verb *verb, void *options, int argc, char **argv)
+{
+    struct ff_err err = FF_ERR_INIT;
+    int rc = verb->parse(options, argc, argv, &err);
+    if (rc == 1)
+        return FF_EXIT_OK;
+    if (!rc)
+        rc = verb->run(options, &err);
+    if (rc)
+        ff_error("%s", err.text);
+    return ff_err_exit_code(rc);
 }
 
 int ff_source_check(struct ff_source_options *o, struct ff_err *err)

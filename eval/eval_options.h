@@ -15,6 +15,7 @@
 
 struct ff_source_options {
     const char *root, *protocol, *model, *features, *backend_name, *save_features;
+    const char *beside; /* the result file, or NULL */
     bool allow_missing;
     int64_t batch, threads;
     struct ff_pool_switches switches;
@@ -62,6 +63,10 @@ struct ff_source_options {
      "CPU threads (all that may be used)", 1, 1024}
 /* clang-format on */
 
+/* Parses a command line that has options alone, no words. As ff_cli_parse. */
+int ff_parse_no_words(const struct ff_cli *cli, int argc, char **argv,
+                      struct ff_err *err);
+
 /* After parsing: what is missing or contradicts itself, FF_EUSAGE; fills backend and
  * threads. */
 int ff_source_check(struct ff_source_options *o, struct ff_err *err);
@@ -73,5 +78,13 @@ int ff_parse_backend(int *backend, const char *word, struct ff_err *err);
  * `option` stands in messages. FF_EUSAGE. */
 int ff_parse_rates(double *rate, int *count, const char *text, const char *option,
                    struct ff_err *err);
+
+/* A verb's main: parse fills `options` (1 = help was asked for and shown), run works.
+ * Says what is wrong; returns the exit code. */
+struct ff_eval_verb {
+    int (*parse)(void *options, int argc, char **argv, struct ff_err *err);
+    int (*run)(const void *options, struct ff_err *err);
+};
+int ff_eval_main(const struct ff_eval_verb *verb, void *options, int argc, char **argv);
 
 #endif

@@ -2,11 +2,15 @@
 /* Features of an evaluation set and its templates; see feature_set.h. */
 #include "feature_set.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "atomic_file.h"
 #include "embed.h"
 #include "embedder.h"
 #include "log.h"
@@ -22,7 +26,8 @@ static const char **image_names(const struct ff_ijb_meta *meta)
 void ff_feature_set_fini(struct ff_feature_set *set)
 {
     ff_features_close(set->file);
-    free(set->owned);
+    if (set->scratch)
+        munmap(set->scratch, set->scratch_bytes);
     free(set->row);
 }
 
@@ -44,7 +49,48 @@ static int use_file(struct ff_feature_set *set, const char *path, const char **n
     return 0;
 }
 
-/* Runs the network over all images, into memory or through --save-features. */
+static int scratch_path(char path[FF_PATH_MAX], const char *beside, struct ff_err *err)
+{
+    const char *folder = getenv("TMPDIR"),
+               *slash = beside ? strrchr(beside, '/') : NULL;
+    if (folder && *folder)
+        return ff_path(path, err, "%s/ff-eval-XXXXXX", folder);
+    if (slash)
+        return ff_path(path, err, "%.*s/ff-eval-XXXXXX", (int)(slash - beside), beside);
+    return ff_path(path, err, "%sff-eval-XXXXXX", beside ? "" : "/var/tmp/");
+}
+
+/* Maps a new file of zero rows whose disk space is reserved and whose name is gone: the
+ * system writes pages out as it needs memory, and nothing is left when we end. */
+static int map_scratch(struct ff_feature_set *set, int64_t images, const char *beside,
+                       struct ff_err *err)
+{
+    char path[FF_PATH_MAX];
+    size_t bytes = (size_t)images * 2 * (size_t)set->dim * sizeof *set->scratch;
+    int rc = scratch_path(path, beside, err);
+    int fd = rc ? -1 : mkostemp(path, O_CLOEXEC);
+    if (rc)
+        return rc;
+    if (fd < 0)
+        return ff_err_errno(err, FF_EFAIL, "%s: no file for features (see TMPDIR)",
+                            path);
+    unlink(path);
+    void *map = MAP_FAILED;
+    errno = posix_fallocate(fd, 0, (off_t)bytes);
+    if (!errno)
+        map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        rc = ff_err_errno(err, FF_EFAIL, "%s: no %zu bytes for features (see TMPDIR)",
+                          path, bytes);
+    close(fd);
+    if (rc)
+        return rc;
+    set->data = set->scratch = map;
+    set->scratch_bytes = bytes;
+    return 0;
+}
+
+/* Runs the network over all images, into scratch or through --save-features. */
 static int use_model(struct ff_feature_set *set, struct ff_embedder *embedder,
                      const struct ff_source_options *o, const char **names,
                      const struct ff_ijb_meta *meta, struct ff_err *err)
@@ -59,14 +105,10 @@ static int use_model(struct ff_feature_set *set, struct ff_embedder *embedder,
     int64_t missing, first = 0;
     set->dim = ff_embedder_dim(embedder);
     if (!o->save_features) {
-        size_t values = (size_t)meta->image_count * 2 * (size_t)set->dim;
-        set->owned = malloc(values * sizeof *set->owned);
-        if (!set->owned)
-            return ff_err_set(err, FF_ENOMEM, "no memory for %lld features",
-                              (long long)meta->image_count);
-        set->data = set->owned;
-        return ff_embed_images(set->owned, NULL, &missing, embedder, 0, meta, &embed,
-                               err);
+        int rc = map_scratch(set, meta->image_count, o->beside, err);
+        return rc ? rc
+                  : ff_embed_images(set->scratch, NULL, &missing, embedder, 0, meta,
+                                    &embed, err);
     }
     struct ff_features_writer *writer;
     int rc = ff_features_create(&writer, &first, o->save_features, names,
@@ -139,25 +181,25 @@ int ff_feature_set_time(const struct ff_source_options *o, int64_t images,
         .allow_missing = o->allow_missing,
     };
     struct ff_embedder *embedder;
+    struct ff_feature_set set = {0};
     int64_t missing, all = meta->image_count;
     int rc = open_network(&embedder, o, err);
     if (rc)
         return rc;
     if (images < all)
         meta->image_count = images;
-    size_t values = (size_t)meta->image_count * 2 * (size_t)ff_embedder_dim(embedder);
-    float *features = malloc(values * sizeof *features);
+    set.dim = ff_embedder_dim(embedder);
+    rc = map_scratch(&set, meta->image_count, o->beside, err);
     double start = ff_now();
-    if (features)
-        rc = ff_embed_images(features, NULL, &missing, embedder, 0, meta, &embed, err);
-    else
-        rc = ff_err_set(err, FF_ENOMEM, "no memory for features");
+    if (!rc)
+        rc = ff_embed_images(set.scratch, NULL, &missing, embedder, 0, meta, &embed,
+                             err);
     double seconds = ff_now() - start;
     if (!rc)
         printf("%lld of %lld images embedded in %.2f s: %.1f images/s\n",
                (long long)meta->image_count, (long long)all, seconds,
                (double)meta->image_count / seconds);
-    free(features);
+    ff_feature_set_fini(&set);
     ff_embedder_destroy(embedder);
     return rc;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* 1:N search; see identify.h.
  *
- * The galleries are copied into one matrix. A block of
- * probes is scored against a tile of it at a time, so that both stay in the cache; a
- * block's scores are then read probe by probe. Of the scores between different people,
- * billions at full size, only the largest few that the compat thresholds can name are
- * kept: a heap in each thread, joined at the end. */
+ * The galleries are copied into one matrix. A block of probes is scored against a tile
+ * of it at a time, so that both stay in the cache; a block's scores are then read probe
+ * by probe. Of the scores between different people, billions at full size, only the
+ * largest few that the compat thresholds can name are kept: a heap in each thread,
+ * joined at the end. */
 #include "identify.h"
 
 #include <math.h>

@@ -85,9 +85,12 @@ class Writer:
             self.raw(b"e")
         return self
 
-    def pairs(self, write_image):
+    def bool(self, same):
+        self.raw(b"\x88" if same else b"\x89")
+
+    def pairs(self, write_image, write_label=None):
         self.list(images(), write_image)
-        self.list(LABELS, lambda same: self.raw(b"\x88" if same else b"\x89"))
+        self.list(LABELS, write_label or self.bool)
         return self.raw(b"\x86.").out
 
 
@@ -123,6 +126,19 @@ def numpy_frombuffer(module, opcode):
         w.raw(b"K" + bytes((len(image),)) + b"\x85\x8c\x01CtR")
 
     return w.pairs(array)
+
+
+def numpy_bools(protocol, module, image, byte):
+    """Labels as numpy.bool_, images as the protocol has them."""
+    w = Writer(protocol)
+    dtype = b"cnumpy\ndtype\n" + unicode_text("b1") + b"\x89\x88\x87R"
+    dtype += DTYPE_STATE % unicode_text("|")
+
+    def scalar(same):
+        w.once(b"c" + module + b"\nscalar\n").once(dtype)
+        w.raw(byte(bytes((same,))) + b"\x86R")
+
+    return w.pairs(lambda picture: w.raw(image(picture)), scalar)
 
 
 def unicode_text(text):
@@ -161,6 +177,9 @@ def main():
             3, b"numpy._core.multiarray", unicode_text, lambda i: b"B" + struct.pack("<I", len(i)) + i),
         "numpy_p5": numpy_frombuffer(b"numpy._core.numeric", b"\x96"),
         "numpy_p5_readonly": numpy_frombuffer(b"numpy.core.numeric", b"\x8e"),
+        "bool_p2": numpy_bools(2, b"numpy.core.multiarray", latin1_call, latin1_call),
+        "bool_p4": numpy_bools(
+            4, b"numpy._core.multiarray", lambda i: b"C" + bytes((len(i),)) + i, lambda i: b"C\1" + i),
         # The bad ones; one picture again and again keeps them small.
         "side20": pickle.dumps((one[:7] + [png(1, 0, 20)] + one[8:], LABELS), 4),
         "damaged": pickle.dumps((one[:5] + [made[5][:60]] + one[6:], LABELS), 4),

@@ -44,9 +44,10 @@ static void refuses(const char *bytes, size_t size, const char *wanted)
 Test(bin_pairs, every_spelling_gives_the_same_pairs)
 {
     static const char *const others[] = {
-        "bytes_p2",     "bytes_p4",    "bytes_p5",         "bytearray_p2",
-        "bytearray_p5", "python2_str", "numpy_p2",         "numpy_python2",
-        "numpy_p3",     "numpy_p5",    "numpy_p5_readonly"};
+        "bytes_p2",     "bytes_p4",    "bytes_p5",          "bytearray_p2",
+        "bytearray_p5", "python2_str", "numpy_p2",          "numpy_python2",
+        "numpy_p3",     "numpy_p5",    "numpy_p5_readonly", "bool_p2",
+        "bool_p4"};
     struct ff_bin_pairs *first = must_open("bytes_p3");
     cr_assert(eq(i64, first->pairs, 13));
     cr_assert(eq(i64, first->same_count, 9));
@@ -268,7 +269,10 @@ Test(bin_pairs, refuses_other_arrays)
     "\x80\x05"                                                                         \
     "cnumpy.core.numeric\n_frombuffer\n(C\x04"                                         \
     "abcd"
-    REFUSES("\x80\x02" DTYPE("f4") ".", "another type than uint8");
+    REFUSES("\x80\x02" DTYPE("f4") ".", "a numpy type other than uint8 and bool");
+    REFUSES(FROM DTYPE("b1") "K\x04\x85U\x01"
+                             "CtR.",
+            "a numpy array of another type than uint8");
     REFUSES(FROM DTYPE("u1") "K\x05\x85U\x01"
                              "CtR.",
             "5 elements with 4 bytes");
@@ -288,6 +292,20 @@ Test(bin_pairs, refuses_other_arrays)
             "U\x01"
             "b\x87RU\x01xt\x88\x85\x86.",
             "image 0 is neither bytes nor a numpy array"); /* never built */
+}
+
+Test(bin_pairs, refuses_other_scalars)
+{
+#define SCALAR                                                                         \
+    "\x80\x02"                                                                         \
+    "cnumpy.core.multiarray\nscalar\n"
+    REFUSES(SCALAR DTYPE("u1") "U\x01\1\x86R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR DTYPE("b1") "U\x01\2\x86R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR DTYPE("b1") "U\x02\1\1\x86R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR DTYPE("b1") "U\x00\x86R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR DTYPE("b1") "K\x01\x86R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR DTYPE("b1") "\x85R.", "a numpy scalar that is no bool");
+    REFUSES(SCALAR "NU\x01\1\x86R.", "a numpy scalar that is no bool");
 }
 
 Test(bin_pairs, refuses_other_values)

@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Embedding of a small evaluation set with a small real network. */
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "align.h"
-#include "atomic_file.h"
 #include "embed.h"
 #include "image.h"
-#include "log.h"
-#include "model.h"
-#include "model_file.h"
-#include "params.h"
-#include "rng.h"
+#include "saved_net_fixture.h"
 
 enum { N = 5, D = 8, SIDE = 16 };
-static char folder[64], model_path[FF_PATH_MAX];
+static char folder[64];
 static struct ff_ijb_image face[N];
 static struct ff_ijb_meta meta = {.image_count = N, .image = face};
 static const char *const names[N] = {"0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"};
@@ -42,42 +31,14 @@ static void write_picture(int i)
     ff_image_fini(&image);
 }
 
-static void write_model(void)
-{
-    struct ff_params params;
-    const struct ff_ops *ops;
-    struct ff_ops_ctx *ctx;
-    struct ff_model *model;
-    struct ff_err err = FF_ERR_INIT;
-    ff_params_defaults(&params);
-    ff_params_set(&params, "backbone", "r18", "test", &err);
-    ff_params_set(&params, "width", "0.125", "test", &err);
-    ff_params_set(&params, "image_size", "16", "test", &err);
-    ff_params_set(&params, "embedding", "8", "test", &err);
-    struct ff_model_config config = ff_model_config_from(&params);
-    const struct ff_ops_options plain = {.backend = FF_BACKEND_REF, .threads = 1};
-    int rc = ff_ops_open(&ops, &ctx, NULL, &plain, &err);
-    if (!rc)
-        rc = ff_model_create(&model, ops, ctx, &config, 1, false, &err);
-    if (!rc)
-        rc = ff_model_init(model, 5, &err);
-    struct ff_model_stamp stamp = {FF_MODEL_SCHEMA, "key", 0, &params};
-    if (!rc)
-        rc = ff_model_save(model_path, model, &stamp, &err);
-    cr_assert(eq(int, rc, 0), "%s", err.text);
-    ff_model_destroy(model);
-    ops->destroy(ctx);
-}
-
 static void setup(void)
 {
+    struct net net;
     char path[FF_PATH_MAX];
     strcpy(folder, "/tmp/ff_embed_XXXXXX");
     cr_assert(ne(ptr, mkdtemp(folder), NULL));
     ff_path(path, NULL, "%s/loose_crop", folder);
     ff_mkdirs(path, NULL);
-    ff_path(model_path, NULL, "%s/model.h5", folder);
-    ff_log_set_level(FF_LOG_QUIET);
     for (int i = 0; i < N; i++) {
         write_picture(i);
         face[i].name = names[i];
@@ -86,12 +47,14 @@ static void setup(void)
             face[i].point[p][1] = (float)(0.6 * ff_align_template[p][1] + 10);
         }
     }
-    write_model();
+    save_net(&net, SIDE, D, 1);
+    net_close(&net);
 }
 
 static void teardown(void)
 {
     ff_remove_tree(folder, NULL);
+    remove_saved();
 }
 
 TestSuite(embed, .init = setup, .fini = teardown);
@@ -101,7 +64,7 @@ static int embed_with(float *features, int batch, int threads, bool flip,
 {
     struct ff_embedder *embedder;
     struct ff_embed_options options = {folder, batch, threads, flip, allow_missing};
-    int rc = ff_embedder_create(&embedder, model_path, batch, FF_BACKEND_REF, 1, err);
+    int rc = ff_embedder_create(&embedder, saved_path, batch, FF_BACKEND_REF, 1, err);
     cr_assert(eq(int, rc, 0), "%s", err->text);
     cr_assert(eq(int, ff_embedder_image_size(embedder), SIDE));
     cr_assert(eq(int, ff_embedder_dim(embedder), D));
@@ -173,7 +136,7 @@ Test(embed, rows_are_the_network_of_the_aligned_picture)
             memcpy(mirrored + 3 * (SIDE * y + x), crop + 3 * (SIDE * y + SIDE - 1 - x),
                    3);
     cr_assert(eq(
-        int, ff_embedder_create(&embedder, model_path, 1, FF_BACKEND_REF, 1, &err), 0));
+        int, ff_embedder_create(&embedder, saved_path, 1, FF_BACKEND_REF, 1, &err), 0));
     ff_embedder_run(want[0], embedder, crop, NULL, 1, &err);
     ff_embedder_run(want[1], embedder, mirrored, NULL, 1, &err);
     for (int k = 0; k < 2 * D; k++)
@@ -297,7 +260,7 @@ Test(embed, a_cut_run_goes_on_to_the_same_file)
     struct ff_err err = FF_ERR_INIT;
     embed(&whole[0][0], 2, true, false, &missing, &err);
     ff_path(path, NULL, "%s/features.h5", folder);
-    ff_embedder_create(&embedder, model_path, 2, FF_BACKEND_REF, 1, &err);
+    ff_embedder_create(&embedder, saved_path, 2, FF_BACKEND_REF, 1, &err);
     for (int64_t cut = 2; cut <= N; cut += 3) {
         meta.image_count = cut;
         int rc = ff_features_create(&writer, &done, path, names, N, D, "sha", &err);

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The embedder: the same numbers as the network in eval mode, for whole and partial
  * batches, and clear errors. */
-#include "atomic_file.h"
-#include "embedder.h"
-#include "log.h"
-#include "model_file.h"
-#include "net_fixture.h"
+#include "saved_net_fixture.h"
 
 enum { SIDE = 32, D = 24, BATCH = 4, IMAGE = SIDE * SIDE * 3 };
 
-static char dir[64], path[FF_PATH_MAX];
-static const struct ff_model_config config = {FF_BACKBONE_R18, 0.125, SIDE, D};
 static uint8_t pixels[BATCH * IMAGE], flip[BATCH];
 static float expected[BATCH * D];
 
@@ -18,21 +12,8 @@ static float expected[BATCH * D];
 static void setup(void)
 {
     struct net net;
-    struct ff_params params;
     int64_t label[BATCH];
-    struct ff_model_stamp stamp = {FF_MODEL_SCHEMA, "0123", 1, &params};
-    ff_log_set_level(FF_LOG_QUIET);
-    strcpy(dir, "/tmp/ff-embedder-XXXXXX");
-    cr_assert(ne(ptr, mkdtemp(dir), NULL));
-    ff_path(path, NULL, "%s/model.h5", dir);
-    ff_params_defaults(&params);
-    ff_params_set_arg(&params, "backbone=r18", NULL);
-    ff_params_set_arg(&params, "width=0.125", NULL);
-    ff_params_set_arg(&params, "image_size=32", NULL);
-    ff_params_set_arg(&params, "embedding=24", NULL);
-    net_open(&net, FF_BACKEND_REF, 1, &config, BATCH, false);
-    net_fill(&net);
-    cr_assert(eq(int, ff_model_save(path, net.model, &stamp, NULL), 0));
+    save_net(&net, SIDE, D, BATCH);
     net_batch(pixels, flip, label, 0, BATCH, SIDE, 5);
     flip[0] = 1;
     flip[1] = 0;
@@ -40,21 +21,7 @@ static void setup(void)
     net_close(&net);
 }
 
-static void teardown(void)
-{
-    ff_remove_tree(dir, NULL);
-}
-
-TestSuite(embedder, .init = setup, .fini = teardown, .timeout = 30);
-
-static struct ff_embedder *open_embedder(int batch)
-{
-    struct ff_embedder *e = NULL;
-    struct ff_err err = FF_ERR_INIT;
-    int rc = ff_embedder_create(&e, path, batch, FF_BACKEND_ONEDNN, 1, &err);
-    cr_assert(eq(int, rc, 0), "%s", err.text);
-    return e;
-}
+TestSuite(embedder, .init = setup, .fini = remove_saved, .timeout = 30);
 
 static void check(const float *found, const float *reference, int images)
 {
@@ -71,7 +38,7 @@ static void check(const float *found, const float *reference, int images)
 Test(embedder, gives_the_networks_embeddings)
 {
     float found[BATCH * D];
-    struct ff_embedder *e = open_embedder(BATCH);
+    struct ff_embedder *e = open_saved(BATCH);
     cr_assert(eq(int, ff_embedder_image_size(e), SIDE));
     cr_assert(eq(int, ff_embedder_dim(e), D));
     cr_assert(ne(ptr, strstr(ff_embedder_backend(e), "onednn"), NULL));
@@ -82,7 +49,7 @@ Test(embedder, gives_the_networks_embeddings)
 
 Test(embedder, a_partial_batch_gives_the_same_and_no_more)
 {
-    struct ff_embedder *e = open_embedder(BATCH);
+    struct ff_embedder *e = open_saved(BATCH);
     for (int count = 1; count <= BATCH; count++) {
         float found[BATCH * D];
         for (int i = 0; i < BATCH * D; i++)
@@ -100,7 +67,7 @@ Test(embedder, no_flip_means_none)
     float found[BATCH * D];
     uint8_t none[BATCH] = {0};
     float by_zeros[BATCH * D];
-    struct ff_embedder *e = open_embedder(BATCH);
+    struct ff_embedder *e = open_saved(BATCH);
     ff_embedder_run(found, e, pixels, NULL, BATCH, NULL);
     ff_embedder_run(by_zeros, e, pixels, none, BATCH, NULL);
     cr_assert(eq(int, memcmp(found, by_zeros, sizeof found), 0));
@@ -123,7 +90,7 @@ Test(embedder, an_absent_backend_is_a_usage_error)
 {
     struct ff_embedder *e = NULL;
     struct ff_err err = FF_ERR_INIT;
-    cr_assert(
-        eq(int, ff_embedder_create(&e, path, 1, FF_BACKEND_CUDA, 1, &err), FF_EUSAGE));
+    cr_assert(eq(int, ff_embedder_create(&e, saved_path, 1, FF_BACKEND_CUDA, 1, &err),
+                 FF_EUSAGE));
     cr_assert(eq(ptr, e, NULL));
 }

@@ -2,6 +2,7 @@
 /* HDF5 helpers: round trips, refusals with file and dataset named, equal bytes. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -189,9 +190,164 @@ Test(h5io, unreadable_files)
     write_sample(path);
     cr_assert(eq(int, truncate(path, 1500), 0));
     cr_assert(eq(int, ff_h5_open(&file, path, false, &err), FF_EDATA));
-    starts(&err, "damaged or in use");
+    starts(&err, "cut off: 1500 of 10240 bytes");
     cr_assert(eq(int, ff_h5_create(&file, "/nonexistent/a.h5", &err), FF_EFAIL));
     cr_assert(eq(int, strncmp(err.text, "/nonexistent/a.h5: cannot create", 32), 0));
+}
+
+/* The sample with `count` bytes at `at`, or at `at` behind the first `mark`, replaced.
+ */
+static void damage(const char *mark, size_t at, const void *bytes, size_t count)
+{
+    char *text;
+    size_t size;
+    write_sample(path);
+    cr_assert(eq(int, ff_read_file(&text, &size, path, NULL), 0));
+    char *start = mark ? memmem(text, size, mark, strlen(mark)) : text;
+    cr_assert(ne(ptr, start, NULL));
+    memcpy(start + at, bytes, count);
+    FILE *f = fopen(path, "w");
+    fwrite(text, 1, size, f);
+    fclose(f);
+    free(text);
+}
+
+static void open_fails(const char *message)
+{
+    hid_t file;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_h5_open(&file, path, false, &err), FF_EDATA));
+    starts(&err, message);
+}
+
+Test(h5io, damaged_starts_are_refused)
+{
+    damage(NULL, 8, "\4", 1);
+    open_fails("damaged: superblock version 4");
+    damage(NULL, 13, "\4", 1);
+    open_fails("damaged: addresses of 4 and 8 bytes");
+    damage(NULL, 24, "\1", 1);
+    open_fails("damaged: base address 1");
+    damage(NULL, 45, "\x7f", 1);
+    open_fails("cut off: 10240 of 139637976737792 bytes");
+    damage(NULL, 48, "\0\1\0\0\0\0\0\0", 8);
+    open_fails("damaged: driver block at 256");
+    damage(NULL, 64, "\xff\xff\xff", 3);
+    open_fails("damaged, or of compound type: an attribute of the root group (header "
+               "at 16777215)");
+    /* the attribute lambda: class and size of its type */
+    damage("lambda", 8, "\x16", 1);
+    open_fails("damaged, or of compound type: an attribute");
+    damage("lambda", 13, "\1", 1);
+    open_fails("damaged, or of compound type: an attribute");
+}
+
+static void names_fail(const char *message)
+{
+    hid_t file;
+    char **names;
+    size_t count;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_h5_open(&file, path, false, &err), 0), "%s", err.text);
+    cr_assert(
+        eq(int, ff_h5_read_strings(&names, file, "names", &count, &err), FF_EDATA));
+    starts(&err, message);
+    H5Fclose(file);
+}
+
+Test(h5io, damaged_texts_are_refused)
+{
+    damage("GCOL", 0, "X", 1);
+    names_fail("names: damaged: its text is not there");
+    damage("GCOL", 13, "\1", 1); /* bytes of the collection */
+    names_fail("names: damaged: its text is not there");
+    damage("GCOL", 16, "\xff", 1); /* index of the first text */
+    names_fail("names: damaged: its text is not there");
+    damage("GCOL", 24, "\0\0\0\0\0\0\0\x80", 8); /* bytes of the first text */
+    names_fail("names: damaged: its text is not there");
+}
+
+Test(h5io, many_texts_in_any_order)
+{
+    enum { COUNT = 5000 };
+    static char store[COUNT][24];
+    static const char *sent[COUNT];
+    hid_t file;
+    struct ff_err err = FF_ERR_INIT;
+    hsize_t dims = COUNT, tail = COUNT - 10;
+    char **names;
+    size_t count;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(store[i], sizeof store[i], "%.*s%d", i % 9, "abcdefghi", i);
+        sent[i] = store[i];
+    }
+    cr_assert(eq(int, ff_h5_create(&file, path, &err), 0));
+    cr_assert(eq(int, ff_h5_write_strings(file, "names", 1, &dims, sent, &err), 0));
+    /* Read from the file that is being written, and after it was closed. */
+    for (int k = 0; k < 2; k++) {
+        cr_assert(eq(int, ff_h5_read_strings(&names, file, "names", &count, &err), 0),
+                  "%s", err.text);
+        cr_assert(eq(sz, count, COUNT));
+        for (int i = 0; i < COUNT; i++)
+            cr_assert(eq(str, names[i], store[i]));
+        ff_h5_free_strings(names, count);
+        H5Fclose(file);
+        cr_assert(eq(int, ff_h5_open(&file, path, false, &err), 0), "%s", err.text);
+    }
+    /* References exchanged in the file: texts are found before and behind the last. */
+    hid_t set = H5Dopen2(file, "names", H5P_DEFAULT);
+    size_t at = (size_t)H5Dget_offset(set);
+    H5Dclose(set);
+    H5Fclose(file);
+    char *bytes, swap[16];
+    size_t size;
+    cr_assert(eq(int, ff_read_file(&bytes, &size, path, NULL), 0));
+    for (size_t i = 0; i < 10; i++) {
+        char *a = bytes + at + 16 * i, *b = bytes + at + 16 * (tail + i);
+        memcpy(swap, a, 16);
+        memcpy(a, b, 16);
+        memcpy(b, swap, 16);
+    }
+    FILE *f = fopen(path, "w");
+    fwrite(bytes, 1, size, f);
+    fclose(f);
+    free(bytes);
+    cr_assert(eq(int, ff_h5_open(&file, path, false, &err), 0));
+    cr_assert(eq(int, ff_h5_read_strings(&names, file, "names", &count, &err), 0), "%s",
+              err.text);
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t from = i < 10 ? tail + i : i < tail ? i : i - tail;
+        cr_assert(eq(str, names[i], store[from]));
+    }
+    ff_h5_free_strings(names, count);
+    H5Fclose(file);
+}
+
+Test(h5io, shapes_larger_than_the_file_are_refused)
+{
+    hid_t file;
+    struct ff_err err = FF_ERR_INIT;
+    hsize_t huge = (hsize_t)1 << 40, zero = 0;
+    void *data;
+    char **names;
+    size_t count;
+    hid_t text = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, &huge, NULL);
+    H5Tset_size(text, H5T_VARIABLE);
+    cr_assert(eq(int, ff_h5_create(&file, path, &err), 0));
+    H5Dclose(H5Dcreate2(file, "none", H5T_IEEE_F64LE, space, H5P_DEFAULT, H5P_DEFAULT,
+                        H5P_DEFAULT));
+    H5Dclose(H5Dcreate2(file, "no_names", text, space, H5P_DEFAULT, H5P_DEFAULT,
+                        H5P_DEFAULT));
+    H5Sclose(space);
+    H5Tclose(text);
+    cr_assert(eq(int,
+                 ff_h5_read(&data, file, "none", H5T_NATIVE_DOUBLE, 1, &zero, &err),
+                 FF_EDATA));
+    starts(&err, "none: damaged: larger than its file");
+    cr_assert(
+        eq(int, ff_h5_read_strings(&names, file, "no_names", &count, &err), FF_EDATA));
+    starts(&err, "no_names: damaged: larger than its file");
+    H5Fclose(file);
 }
 
 Test(h5io, empty_and_foreign_fixed_length_texts)

@@ -1,55 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* Scores of a real network on a file of pairs: the same whatever the batch, as by hand,
  * and the same from a network that is borrowed from training. */
-#include "atomic_file.h"
 #include "image.h"
-#include "log.h"
-#include "model_file.h"
-#include "net_fixture.h"
 #include "pair_score.h"
+#include "saved_net_fixture.h"
 
 #define FOLDER "tests/fixtures/pairs/"
 
 enum { SIDE = 16, D = 16, PAIRS = 13, IMAGE = SIDE * SIDE * 3 };
 
-static char dir[64], path[FF_PATH_MAX];
 static const struct ff_model_config config = {FF_BACKBONE_R18, 0.125, SIDE, D};
 
 static void setup(void)
 {
     struct net net;
-    struct ff_params params;
-    struct ff_model_stamp stamp = {FF_MODEL_SCHEMA, "0123", 1, &params};
-    ff_log_set_level(FF_LOG_QUIET);
-    strcpy(dir, "/tmp/ff-pair-score-XXXXXX");
-    cr_assert(ne(ptr, mkdtemp(dir), NULL));
-    ff_path(path, NULL, "%s/model.h5", dir);
-    ff_params_defaults(&params);
-    ff_params_set_arg(&params, "backbone=r18", NULL);
-    ff_params_set_arg(&params, "width=0.125", NULL);
-    ff_params_set_arg(&params, "image_size=16", NULL);
-    ff_params_set_arg(&params, "embedding=16", NULL);
-    net_open(&net, FF_BACKEND_REF, 1, &config, 2, false);
-    net_fill(&net);
-    cr_assert(eq(int, ff_model_save(path, net.model, &stamp, NULL), 0));
+    save_net(&net, SIDE, D, 2);
     net_close(&net);
 }
 
-static void teardown(void)
-{
-    ff_remove_tree(dir, NULL);
-}
-
-TestSuite(pair_score, .init = setup, .fini = teardown, .timeout = 60);
-
-static struct ff_embedder *open_embedder(int batch)
-{
-    struct ff_embedder *e = NULL;
-    struct ff_err err = FF_ERR_INIT;
-    int rc = ff_embedder_create(&e, path, batch, FF_BACKEND_ONEDNN, 1, &err);
-    cr_assert(eq(int, rc, 0), "%s", err.text);
-    return e;
-}
+TestSuite(pair_score, .init = setup, .fini = remove_saved, .timeout = 60);
 
 static struct ff_bin_pairs *open_pairs(const char *name)
 {
@@ -62,7 +31,7 @@ static struct ff_bin_pairs *open_pairs(const char *name)
 /* One image at a time, the mirror image turned here, normalised and subtracted. */
 static void by_hand(double distance[PAIRS], const struct ff_bin_pairs *pairs)
 {
-    struct ff_embedder *e = open_embedder(1);
+    struct ff_embedder *e = open_saved(1);
     struct ff_decoder *decoder;
     double sum[2][D];
     cr_assert(eq(int, ff_decoder_create(&decoder, NULL), 0));
@@ -102,7 +71,7 @@ Test(pair_score, distances_are_those_by_hand_in_every_batch)
     struct ff_err err = FF_ERR_INIT;
     by_hand(expected, pairs);
     for (int k = 0; k < 4; k++) {
-        struct ff_embedder *e = open_embedder(batches[k]);
+        struct ff_embedder *e = open_saved(batches[k]);
         cr_assert(eq(int, ff_embedder_batch(e), batches[k]));
         cr_assert(eq(int, ff_pair_distances(found, e, pairs, 0, 2, NULL, &err), 0),
                   "%s", err.text);
@@ -119,7 +88,7 @@ Test(pair_score, distances_are_those_by_hand_in_every_batch)
 Test(pair_score, a_limit_leaves_the_rest_alone)
 {
     struct ff_bin_pairs *pairs = open_pairs(FOLDER "bytes_p4.bin");
-    struct ff_embedder *e = open_embedder(4);
+    struct ff_embedder *e = open_saved(4);
     double whole[PAIRS], found[PAIRS];
     for (int i = 0; i < PAIRS; i++)
         found[i] = -7;
@@ -134,7 +103,7 @@ Test(pair_score, a_limit_leaves_the_rest_alone)
 Test(pair_score, a_borrowed_network_scores_alike_and_stays_as_it_was)
 {
     struct ff_bin_pairs *pairs = open_pairs(FOLDER "numpy_p3.bin");
-    struct ff_embedder *own = open_embedder(6), *borrowed;
+    struct ff_embedder *own = open_saved(6), *borrowed;
     struct ff_pair_accuracy a, b;
     struct ff_err err = FF_ERR_INIT;
     struct net net;
@@ -171,7 +140,7 @@ Test(pair_score, bad_images_are_named)
     } cases[] = {{FOLDER "damaged.bin", FOLDER "damaged.bin: image 5: PNG: cut short"},
                  {FOLDER "side20.bin",
                   FOLDER "side20.bin: image 7: image is 20 x 20 px, 16 x 16 expected"}};
-    struct ff_embedder *e = open_embedder(4);
+    struct ff_embedder *e = open_saved(4);
     struct ff_pair_accuracy out;
     for (int i = 0; i < 2; i++) {
         struct ff_bin_pairs *pairs = open_pairs(cases[i].file);

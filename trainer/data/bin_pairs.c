@@ -42,7 +42,7 @@ enum kind {
     LIST,
     TUPLE,
     ARRAY, /* numpy array; object->data is UNSET before BUILD */
-    DTYPE, /* uint8 */
+    DTYPE, /* integer: 1 bool, 0 uint8 */
 };
 
 enum name {
@@ -52,7 +52,8 @@ enum name {
     RECONSTRUCT,
     NDARRAY,
     DTYPE_TYPE,
-    FROMBUFFER
+    FROMBUFFER,
+    SCALAR
 };
 
 static const struct {
@@ -68,6 +69,8 @@ static const struct {
     {"numpy._core.multiarray", "_reconstruct", RECONSTRUCT},
     {"numpy.core.numeric", "_frombuffer", FROMBUFFER},
     {"numpy._core.numeric", "_frombuffer", FROMBUFFER},
+    {"numpy.core.multiarray", "scalar", SCALAR},
+    {"numpy._core.multiarray", "scalar", SCALAR},
     {"numpy", "ndarray", NDARRAY},
     {"numpy", "dtype", DTYPE_TYPE},
 };
@@ -439,6 +442,8 @@ static int set_array(struct reader *r, struct object *array, const struct value 
     int64_t length = 1;
     if (shape->kind != TUPLE || dtype->kind != DTYPE || data->kind != BYTES)
         return bad(r, "a numpy array with other than shape, dtype and bytes");
+    if (dtype->integer)
+        return bad(r, "a numpy array of another type than uint8");
     for (size_t i = 0; i < shape->object->count; i++) {
         const struct value *side = &shape->object->items[i];
         if (side->kind != INT || side->integer < 0)
@@ -474,15 +479,27 @@ static int make_array(struct value *out, struct reader *r, const struct object *
     return 0;
 }
 
-/* dtype("u1", align, copy). */
+/* dtype("u1" or "b1", align, copy). */
 static int make_dtype(struct value *out, struct reader *r, const struct object *args)
 {
     const struct value *a = args->items;
     if (args->count != 3 || !is_number(&a[1]) || !is_number(&a[2]))
         return bad(r, "dtype with unknown arguments");
-    if (!is_text(&a[0], "u1") && !is_text(&a[0], "|u1"))
-        return bad(r, "a numpy array of another type than uint8");
-    *out = (struct value){.kind = DTYPE};
+    bool truth = is_text(&a[0], "b1") || is_text(&a[0], "|b1");
+    if (!truth && !is_text(&a[0], "u1") && !is_text(&a[0], "|u1"))
+        return bad(r, "a numpy type other than uint8 and bool");
+    *out = (struct value){.kind = DTYPE, .integer = truth};
+    return 0;
+}
+
+/* scalar(dtype, byte): a numpy bool. */
+static int make_scalar(struct value *out, struct reader *r, const struct object *args)
+{
+    const struct value *a = args->items;
+    if (args->count != 2 || a[0].kind != DTYPE || !a[0].integer || a[1].kind != BYTES ||
+        a[1].size != 1 || *a[1].bytes > 1)
+        return bad(r, "a numpy scalar that is no bool");
+    *out = (struct value){.kind = BOOL, .integer = *a[1].bytes};
     return 0;
 }
 
@@ -509,6 +526,7 @@ static int reduce(struct reader *r)
     case RECONSTRUCT: rc = make_array(&out, r, list, false); break;
     case FROMBUFFER: rc = make_array(&out, r, list, true); break;
     case DTYPE_TYPE: rc = make_dtype(&out, r, list); break;
+    case SCALAR: rc = make_scalar(&out, r, list); break;
     case NDARRAY: return bad(r, "a call of numpy.ndarray");
     }
     return rc ? rc : push(r, out);

@@ -4,8 +4,9 @@
  *
  * Protocols 2 to 5. An image is bytes, a bytearray, a Python 2 str, a latin-1 text that
  * is encoded back (what bytes become in protocol 2), or a one-dimensional numpy uint8
- * array. Nothing is ever executed: a name is looked up in a fixed list, and an opcode
- * or name that such files do not hold is refused with its offset. */
+ * array; a label is a boolean, 0 or 1, or a numpy bool. Nothing is ever executed: a
+ * name is looked up in a fixed list, and an opcode or name that such files do not hold
+ * is refused with its offset. */
 #ifndef FF_BIN_PAIRS_H
 #define FF_BIN_PAIRS_H
 

@@ -406,10 +406,12 @@ static int read_property(struct ff_recordio *rec, const char *dir, struct ff_err
     int height = 0, width = 0;
     int fields = sscanf(text, "%18lld,%9d,%9d", &classes, &height, &width);
     if ((fields != 1 && fields != 3) || classes < 1 || classes > INT32_MAX ||
-        height < 0 || width < 0)
+        height < 0 || width < 0) {
+        text[strcspn(text, "\r\n")] = 0;
         rc = ff_err_set(err, FF_EDATA,
                         "%s:1: expected classes,height,width; found \"%.40s\"", path,
-                        strtok(text, "\r\n") ? text : "");
+                        text);
+    }
     rec->classes = classes;
     rec->height = height;
     rec->width = width;
