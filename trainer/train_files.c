@@ -13,6 +13,7 @@
 #include "log.h"
 #include "model_file.h"
 #include "train_priv.h"
+#include "yaml_doc.h"
 
 static const char curve_header[] =
     "iteration,epoch,loss,lr,slope,loss_scale,skipped,grad_norm\n";
@@ -114,6 +115,11 @@ int ff_train_write_record(const struct ff_train *run, struct ff_err *err)
             run->workers, (long long)ff_dataset_count(run->dataset),
             (long long)run->classes, (long long)run->iterations,
             (long long)run->iteration, when, run->bit_equal ? "true" : "false");
+    if (getenv("CUDA_VISIBLE_DEVICES")) { /* what `device` counts from */
+        fputs("cuda_visible_devices: ", file.stream);
+        ff_yaml_write_string(file.stream, getenv("CUDA_VISIBLE_DEVICES"));
+        fputc('\n', file.stream);
+    }
     rc = ff_atomic_commit(&file, err);
     return rc ? rc : write_choices(run, err);
 }
