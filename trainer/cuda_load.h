@@ -5,8 +5,8 @@
 
 #include "ops.h"
 
-/* Opens the backend of libff_cuda.so, sought beside the program, in ../lib and
- * ../../lib of its folder, then where the system looks. cuDNN and cuBLASLt are sought
+/* Opens the backend of libff_cuda.so, sought beside the program and in ../lib of its
+ * folder, then where the system looks. cuDNN and cuBLASLt are sought
  * by the library's own path, LD_LIBRARY_PATH, and in the folders that the environment
  * variable FF_CUDA_LIBS names, divided by ':'. FF_EUSAGE, with the reason, where there is no library,
  * no driver or no GPU. The library stays loaded. */

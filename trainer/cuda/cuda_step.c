@@ -136,7 +136,10 @@ int cuda_step_open(struct cuda_ctx *cu, struct ff_err *err)
             !FF_TRY_CUDA(cu, cudaEventCreateWithFlags(&cu->input.taken[i],
                                                       cudaEventDisableTiming)))
             break;
-    FF_TRY_CUDA(cu, cudaEventCreateWithFlags(&cu->loss_known, cudaEventDisableTiming));
+    /* The host sleeps until the loss is there: decoders want its core. */
+    FF_TRY_CUDA(cu,
+                cudaEventCreateWithFlags(&cu->loss_known, cudaEventDisableTiming |
+                                                              cudaEventBlockingSync));
     if (FF_TRY_CUDA(cu, cudaHostAlloc((void **)&cu->report, sizeof *cu->report,
                                       cudaHostAllocMapped))) {
         memset((void *)cu->report, 0, sizeof *cu->report);
