@@ -33,6 +33,21 @@ static uint64_t number(const uint8_t *bytes, int count)
 
 /* -- object header -- */
 
+/* Whether a type made of another one says the size that this makes: the library counts
+ * it again, and reads by it, after it has taken as many bytes as stand here. */
+static bool size_agrees(const uint8_t *type, const uint8_t *base)
+{
+    uint64_t size = number(type + 4, 4), made = number(base + 4, 4);
+    unsigned class = type[0] & 15, version = type[0] >> 4;
+    if (class == 9)
+        made = FF_H5_TEXT_REF;
+    const uint8_t *side = type + (version > 2 ? 9 : 12);
+    for (int i = 0; class == 10 && i < type[8]; i++, side += 4)
+        if (__builtin_mul_overflow(made, number(side, 4), &made))
+            return false;
+    return size == made;
+}
+
 /* Bytes that the datatype at `type` takes, 0 if it does not fit into `room`. A compound
  * type is none of ours. `depth` bounds types of types. */
 static size_t datatype_bytes(const uint8_t *type, size_t room, int depth)
@@ -43,25 +58,24 @@ static size_t datatype_bytes(const uint8_t *type, size_t room, int depth)
     if (room < used || depth > 8)
         return 0;
     unsigned class = type[0] & 15, version = type[0] >> 4;
-    size_t base = 0, members = class == 8 ? (size_t)number(type + 1, 2) : 0;
     if (class > 10 || class == 6)
         return 0;
     used += class == 5 ? type[1] : class == 10 && version > 2 ? 1 : fixed[class];
     if (class == 10 && room > 8)
         used += type[8] * (size_t)(version > 2 ? 4 : 8);
-    if (class >= 8) {
-        base = used < room ? datatype_bytes(type + used, room - used, depth + 1) : 0;
-        if (!base)
-            return 0;
-    }
-    const uint8_t *base_type = type + used;
-    used += base;
+    if (class < 8)
+        return used <= room ? used : 0;
+    const uint8_t *base = type + used;
+    size_t bytes = used < room ? datatype_bytes(base, room - used, depth + 1) : 0;
+    if (!bytes || !size_agrees(type, base))
+        return 0;
+    used += bytes;
+    size_t members = class == 8 ? (size_t)number(type + 1, 2) : 0;
     for (size_t i = 0; i < members && used < room; i++) {
         size_t name = strnlen((const char *)type + used, room - used) + 1;
         used += version > 2 ? name : (name + 7) / 8 * 8;
     }
-    if (members)
-        used += members * (size_t)number(base_type + 4, 4);
+    used += members * (size_t)number(base + 4, 4);
     return used <= room ? used : 0;
 }
 

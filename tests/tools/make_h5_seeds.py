@@ -98,6 +98,8 @@ def main(folder):
     damage(folder, "heap_object_long", "model", b"GCOL", 24, b"\xf0" * 7 + b"\x7f")
     # bytes of an attribute's shape, behind which its value stands
     damage(folder, "attribute_shape", "model", b"width", -1, b"\xf7")
+    # bytes of a reference to a text
+    damage(folder, "attribute_text", "model", b"backbone", 20, b"\x0c")
     # a shape that is larger than what is there
     shape = np.array([3, 8, 3, 8], "<u8").tobytes()
     damage(folder, "compact_shape", "features_compact", shape, 0,

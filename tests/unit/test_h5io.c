@@ -240,6 +240,9 @@ Test(h5io, damaged_starts_are_refused)
     open_fails("damaged, or of compound type: an attribute");
     damage("lambda", 13, "\1", 1);
     open_fails("damaged, or of compound type: an attribute");
+    /* the attribute grid: bytes of a reference to a text */
+    damage("grid", 12, "\x0c", 1);
+    open_fails("damaged, or of compound type: an attribute");
 }
 
 static void names_fail(const char *message)
