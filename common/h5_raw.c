@@ -33,6 +33,21 @@ static uint64_t number(const uint8_t *bytes, int count)
 
 /* -- object header -- */
 
+/* Whether a type made of another one says the size that this makes: the library counts
+ * it again, and reads by it, after it has taken as many bytes as stand here. */
+static bool size_agrees(const uint8_t *type, const uint8_t *base)
+{
+    uint64_t size = number(type + 4, 4), made = number(base + 4, 4);
+    unsigned class = type[0] & 15, version = type[0] >> 4;
+    if (class == 9)
+        made = FF_H5_TEXT_REF;
+    const uint8_t *side = type + (version > 2 ? 9 : 12);
+    for (int i = 0; class == 10 && i < type[8]; i++, side += 4)
+        if (__builtin_mul_overflow(made, number(side, 4), &made))
+            return false;
+    return size == made;
+}
+
 /* Bytes that the datatype at `type` takes, 0 if it does not fit into `room`. A compound
  * type is none of ours. `depth` bounds types of types. */
 static size_t datatype_bytes(const uint8_t *type, size_t room, int depth)
@@ -43,25 +58,24 @@ static size_t datatype_bytes(const uint8_t *type, size_t room, int depth)
     if (room < used || depth > 8)
         return 0;
     unsigned class = type[0] & 15, version = type[0] >> 4;
-    size_t base = 0, members = class == 8 ? (size_t)number(type + 1, 2) : 0;
     if (class > 10 || class == 6)
         return 0;
     used += class == 5 ? type[1] : class == 10 && version > 2 ? 1 : fixed[class];
     if (class == 10 && room > 8)
         used += type[8] * (size_t)(version > 2 ? 4 : 8);
-    if (class >= 8) {
-        base = used < room ? datatype_bytes(type + used, room - used, depth + 1) : 0;
-        if (!base)
-            return 0;
-    }
-    const uint8_t *base_type = type + used;
-    used += base;
+    if (class < 8)
+        return used <= room ? used : 0;
+    const uint8_t *base = type + used;
+    size_t bytes = used < room ? datatype_bytes(base, room - used, depth + 1) : 0;
+    if (!bytes || !size_agrees(type, base))
+        return 0;
+    used += bytes;
+    size_t members = class == 8 ? (size_t)number(type + 1, 2) : 0;
     for (size_t i = 0; i < members && used < room; i++) {
         size_t name = strnlen((const char *)type + used, room - used) + 1;
         used += version > 2 ? name : (name + 7) / 8 * 8;
     }
-    if (members)
-        used += members * (size_t)number(base_type + 4, 4);
+    used += members * (size_t)number(base + 4, 4);
     return used <= room ? used : 0;
 }
 
@@ -102,17 +116,34 @@ static bool attribute_fits(const uint8_t *message, size_t room)
            bytes <= room - value_at;
 }
 
-/* All attributes of the object with a header at `address`. Headers of the newer format
- * have a checksum, which the library looks at. */
-static bool attributes_fit(const uint8_t *file, uint64_t size, uint64_t address)
+/* The names of a group, at `address`, and the chain of their free room lie inside the
+ * file; the library follows the chain as long as it goes. */
+static bool names_fit(const uint8_t *file, uint64_t size, uint64_t address)
 {
-    enum {
-        PREFIX = 16,
-        MESSAGE = 8,
-        ATTRIBUTE = 0xc,
-        CONTINUATION = 0x10,
-        CHUNKS = 256
-    };
+    enum { HEADER = 32, LAST = 1, FREE_HEADER = 16 };
+    if (address > size || size - address < HEADER ||
+        memcmp(file + address, "HEAP", 5) != 0)
+        return false;
+    uint64_t bytes = number(file + address + 8, ADDRESS);
+    uint64_t next = number(file + address + 16, ADDRESS);
+    uint64_t data = number(file + address + 24, ADDRESS);
+    if (data > size || bytes > size - data)
+        return false;
+    for (uint64_t left = bytes / FREE_HEADER; next != LAST; left--) {
+        if (!left || next > bytes || bytes - next < FREE_HEADER)
+            return false;
+        next = number(file + data + next, ADDRESS);
+    }
+    return true;
+}
+
+/* All attributes of the object with a header at `address` fit, and if it is a group of
+ * the older format, its names. Headers of the newer format have a checksum, which the
+ * library looks at. */
+static bool object_fits(const uint8_t *file, uint64_t size, uint64_t address)
+{
+    enum { PREFIX = 16, MESSAGE = 8, CHUNKS = 256 };
+    enum { ATTRIBUTE = 0xc, CONTINUATION = 0x10, SYMBOL_TABLE = 0x11 };
     struct {
         uint64_t at, bytes;
     } chunk[CHUNKS];
@@ -134,6 +165,10 @@ static bool attributes_fit(const uint8_t *file, uint64_t size, uint64_t address)
             at += MESSAGE;
             room -= MESSAGE;
             if (bytes > room || (kind == ATTRIBUTE && !attribute_fits(at, bytes)))
+                return false;
+            if (kind == SYMBOL_TABLE &&
+                (bytes < 2 * ADDRESS ||
+                 !names_fit(file, size, number(at + ADDRESS, ADDRESS))))
                 return false;
             if (kind == CONTINUATION) {
                 if (bytes < 2 * ADDRESS || chunks == CHUNKS)
@@ -179,10 +214,10 @@ static int check_superblock(const char *path, const uint8_t *block, uint64_t siz
     if (old && driver != UINT64_MAX)
         return ff_err_set(err, FF_EDATA, "%s: damaged: driver block at %llu", path,
                           (unsigned long long)driver);
-    if (!attributes_fit(block, size, header))
+    if (!object_fits(block, size, header))
         return ff_err_set(err, FF_EDATA,
-                          "%s: damaged, or of compound type: an attribute of the root "
-                          "group (header at %llu)",
+                          "%s: root group at %llu: damaged, or has an attribute of "
+                          "compound type",
                           path, (unsigned long long)header);
     return 0;
 }
@@ -311,31 +346,53 @@ static int resolve(char **texts, struct heap *heap, const uint8_t *ref, size_t c
     return 0;
 }
 
-int ff_h5_resolve_texts(char **texts, const char **what, hid_t loc, const void *ref,
-                        size_t count)
+/* Maps the file of `loc` as it is on disk; what is still in memory is written first. */
+static int map_file(const uint8_t **bytes, size_t *size, hid_t loc)
 {
-    int rc = FF_EFAIL, *fd;
-    void *driver = NULL;
+    void *driver = NULL, *map = MAP_FAILED;
     unsigned intent;
     struct stat st;
     hid_t file = H5Iget_file_id(loc);
-    *what = "cannot read";
-    if (file < 0 || H5Fget_intent(file, &intent) < 0 ||
-        ((intent & H5F_ACC_RDWR) && H5Fflush(file, H5F_SCOPE_LOCAL) < 0) ||
-        H5Fget_vfd_handle(file, H5P_DEFAULT, &driver) < 0)
-        goto done;
-    fd = driver;
-    if (fstat(*fd, &st) || !st.st_size)
-        goto done;
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, *fd, 0);
-    if (map == MAP_FAILED)
-        goto done;
-    struct heap heap = {.bytes = map, .size = (size_t)st.st_size};
-    rc = resolve(texts, &heap, ref, count);
-    *what = rc == FF_ENOMEM ? "no memory for it" : "damaged: its text is not there";
-    munmap(map, (size_t)st.st_size);
-done:
+    if (file >= 0 && H5Fget_intent(file, &intent) >= 0 &&
+        (!(intent & H5F_ACC_RDWR) || H5Fflush(file, H5F_SCOPE_LOCAL) >= 0) &&
+        H5Fget_vfd_handle(file, H5P_DEFAULT, &driver) >= 0 &&
+        !fstat(*(int *)driver, &st) && st.st_size)
+        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, *(int *)driver, 0);
     if (file >= 0)
         H5Fclose(file);
+    if (map == MAP_FAILED)
+        return FF_EFAIL;
+    *bytes = map;
+    *size = (size_t)st.st_size;
+    return 0;
+}
+
+int ff_h5_resolve_texts(char **texts, const char **what, hid_t loc, const void *ref,
+                        size_t count)
+{
+    struct heap heap = {0};
+    *what = "cannot read";
+    if (map_file(&heap.bytes, &heap.size, loc))
+        return FF_EFAIL;
+    int rc = resolve(texts, &heap, ref, count);
+    *what = rc == FF_ENOMEM ? "no memory for it" : "damaged: its text is not there";
+    munmap((void *)heap.bytes, heap.size);
     return rc;
+}
+
+bool ff_h5_group_fits(hid_t loc, const char *name)
+{
+#if H5_VERSION_GE(1, 12, 0) /* the later one has no address */
+    H5O_info1_t info;
+#else
+    H5O_info_t info;
+#endif
+    const uint8_t *bytes;
+    size_t size;
+    if (H5Oget_info_by_name2(loc, name, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0 ||
+        map_file(&bytes, &size, loc))
+        return false;
+    bool fits = object_fits(bytes, size, info.addr);
+    munmap((void *)bytes, size);
+    return fits;
 }

@@ -2,19 +2,23 @@
 /* The parts of an HDF5 file that we read ourselves, because the library takes them on
  * trust: libhdf5 1.10.8 clears gigabytes for a wrong end of file in the superblock,
  * copies past the end of a damaged attribute, and runs past its buffers, or for ever,
- * in a damaged global heap, where texts are. */
+ * in a damaged heap, where texts and the names of a group are. */
 #ifndef FF_H5_RAW_H
 #define FF_H5_RAW_H
 
 #include <hdf5.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "err.h"
 
 /* 0 if H5Fopen may have the file: a signature at its start, addresses of 8 bytes, no
- * second file, not cut off, attributes of the root group within their bounds. FF_EDATA
- * names file and value. */
+ * second file, not cut off, attributes and names of the root group within their bounds.
+ * FF_EDATA names file and value. */
 int ff_h5_check_start(const char *path, struct ff_err *err);
+
+/* The same of a group below: whether the library may look for a name in it. */
+bool ff_h5_group_fits(hid_t loc, const char *name);
 
 /* Memory type of a text of variable length as it stands in the file, FF_H5_TEXT_REF
  * bytes each, for H5Dread and H5Aread; closed by the caller with H5Tclose. Negative on

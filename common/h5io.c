@@ -422,7 +422,8 @@ void ff_h5_free_strings(char **data, size_t count)
     free(data);
 }
 
-/* Every part of the path is asked for, as H5Lexists wants it. */
+/* Every part of the path is asked for, as H5Lexists wants it, in groups that are sound.
+ */
 bool ff_h5_exists(hid_t loc, const char *name)
 {
     quiet();
@@ -435,7 +436,8 @@ bool ff_h5_exists(hid_t loc, const char *name)
             continue;
         memcpy(part, name, i);
         part[i] = 0;
-        if (H5Lexists(loc, part, H5P_DEFAULT) <= 0)
+        if (H5Lexists(loc, part, H5P_DEFAULT) <= 0 ||
+            (i < length && !ff_h5_group_fits(loc, part)))
             return false;
     }
     return true;

@@ -96,8 +96,14 @@ def main(folder):
     damage(folder, "heap_bytes", "features", b"GCOL", 8, far)
     damage(folder, "heap_object_none", "model", b"GCOL", 24, bytes(8))
     damage(folder, "heap_object_long", "model", b"GCOL", 24, b"\xf0" * 7 + b"\x7f")
+    # names of the group "momentum": their bytes; free room that follows itself
+    names = np.array([0x58, 0x18], "<u8").tobytes()
+    damage(folder, "names_bytes", "checkpoint", names, 0, far)
+    damage(folder, "names_free", "checkpoint", names, 24 + 0x18, b"\x18")
     # bytes of an attribute's shape, behind which its value stands
     damage(folder, "attribute_shape", "model", b"width", -1, b"\xf7")
+    # bytes of a reference to a text
+    damage(folder, "attribute_text", "model", b"backbone", 20, b"\x0c")
     # a shape that is larger than what is there
     shape = np.array([3, 8, 3, 8], "<u8").tobytes()
     damage(folder, "compact_shape", "features_compact", shape, 0,

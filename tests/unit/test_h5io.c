@@ -233,13 +233,44 @@ Test(h5io, damaged_starts_are_refused)
     damage(NULL, 48, "\0\1\0\0\0\0\0\0", 8);
     open_fails("damaged: driver block at 256");
     damage(NULL, 64, "\xff\xff\xff", 3);
-    open_fails("damaged, or of compound type: an attribute of the root group (header "
-               "at 16777215)");
+    open_fails("root group at 16777215: damaged, or has an attribute of compound type");
     /* the attribute lambda: class and size of its type */
     damage("lambda", 8, "\x16", 1);
-    open_fails("damaged, or of compound type: an attribute");
+    open_fails("root group at 96: damaged, or has an attribute");
     damage("lambda", 13, "\1", 1);
-    open_fails("damaged, or of compound type: an attribute");
+    open_fails("root group at 96: damaged, or has an attribute");
+    /* the attribute grid: bytes of a reference to a text */
+    damage("grid", 12, "\x0c", 1);
+    open_fails("root group at 96: damaged, or has an attribute");
+}
+
+/* The second group's heap of names. */
+Test(h5io, damaged_groups_hold_nothing)
+{
+    static const char sound[] = "HEAP\0\0\0\0\x58\0\0\0\0\0\0\0\x10";
+    for (int k = 0; k < 4; k++) {
+        char *bytes;
+        size_t size;
+        hid_t file;
+        write_sample(path);
+        cr_assert(eq(int, ff_read_file(&bytes, &size, path, NULL), 0));
+        char *heap = memmem(bytes, size, sound, sizeof sound);
+        cr_assert(ne(ptr, heap, NULL));
+        if (k == 1)
+            heap[13] = 1; /* bytes of the names */
+        else if (k == 2)
+            heap[32 + 0x10] = 0x10; /* the free room follows itself */
+        else if (k == 3)
+            heap[16] = 0x50; /* the free room begins at the end */
+        FILE *f = fopen(path, "w");
+        fwrite(bytes, 1, size, f);
+        fclose(f);
+        free(bytes);
+        cr_assert(eq(int, ff_h5_open(&file, path, false, NULL), 0));
+        cr_assert(eq(int, ff_h5_exists(file, "momentum/bn1"), k == 0), "%d", k);
+        cr_assert(ff_h5_exists(file, "momentum"));
+        H5Fclose(file);
+    }
 }
 
 static void names_fail(const char *message)
