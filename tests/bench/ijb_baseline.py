@@ -21,7 +21,7 @@ import sys
 import time
 
 FARS = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
-RUNS = {"ours": 5, "numpy": 3, "loop": 1}
+RUNS = {"ours": 5, "numpy": 5, "loop": 5}
 
 
 def meta(root, name):
