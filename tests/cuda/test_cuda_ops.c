@@ -65,6 +65,8 @@ static void compare_conv(const char *line)
         dweight[k] = poisoned(x, weights);
         stats[k] = doubles(x, 2 * shape.K);
         x->ops->conv_pack(x->ctx, conv, &weight[k]);
+        /* Twice: sums must be written, not added to. */
+        x->ops->conv_fwd(x->ctx, conv, &dst[k], &src[k], &stats[k]);
         x->ops->conv_fwd(x->ctx, conv, &dst[k], &src[k], &stats[k]);
         x->ops->conv_bwd_data(x->ctx, conv, &dsrc[k], &ddst[k], &add[k]);
         x->ops->conv_bwd_weights(x->ctx, conv, &dweight[k], &src[k], &ddst[k]);

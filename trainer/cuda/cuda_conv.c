@@ -141,6 +141,24 @@ static int tune(struct cuda_dnn *d, char choice[DNN_CHOICE_TEXT],
     return rc;
 }
 
+/* Times the problem's engines and keeps the choice at once: a run that is killed while
+ * it tunes has lost one problem. That there is none may be of today, and is not kept.
+ */
+static int tune_and_keep(struct cuda_dnn *d, const struct dnn_problem *problem,
+                         const char *text, struct ff_err *err)
+{
+    char choice[DNN_CHOICE_TEXT];
+    int rc = tune(d, choice, problem, err);
+    if (!rc)
+        rc = cuda_choices_set(&d->choices, text, choice, err);
+    if (!rc && strcmp(choice, NO_STATS) != 0) {
+        rc = cuda_choices_set(&d->cache, text, choice, err);
+        d->tuned = true;
+        save_cache(d);
+    }
+    return rc;
+}
+
 /* *plan NULL where there are no channel sums to be had. */
 static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
                      const struct ff_conv_shape *shape, enum dnn_kind kind,
@@ -149,29 +167,30 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
     struct cuda_dnn *d = cu->dnn;
     const struct dnn_problem problem = {*shape, cu->type, kind, cu->deterministic,
                                         cu->tf32};
-    char text[DNN_PROBLEM_TEXT], timed[DNN_CHOICE_TEXT];
+    char text[DNN_PROBLEM_TEXT];
     int rc = 0;
     *plan = NULL;
     dnn_problem_text(text, &problem);
-    const char *choice = cuda_choices_get(&d->choices, text);
-    if (!choice) {
-        choice = cuda_choices_get(&d->cache, text);
-        if (!choice) {
-            rc = tune(d, timed, &problem, err);
-            choice = timed;
-            if (!rc)
-                rc = cuda_choices_set(&d->cache, text, choice, err);
-            d->tuned = true;
-        }
+    const char *cached = cuda_choices_get(&d->cache, text);
+    if (!cuda_choices_get(&d->choices, text)) {
+        struct ff_err inner = FF_ERR_INIT;
+        /* A cache that another version wrote, or a hand, is no reason to stop. */
+        rc = cached ? dnn_plan_create(plan, &d->target, &problem, cached, &inner)
+                    : FF_EDATA;
         if (!rc)
-            rc = cuda_choices_set(&d->choices, text, choice, err);
+            rc = cuda_choices_set(&d->choices, text, cached, err);
+        else if (rc == FF_EDATA)
+            rc = tune_and_keep(d, &problem, text, err);
+        else
+            ff_err_set(err, rc, "%s", inner.text);
         if (rc)
             return rc;
-        choice = cuda_choices_get(&d->choices, text);
     }
+    const char *choice = cuda_choices_get(&d->choices, text);
     if (strcmp(choice, NO_STATS) == 0)
         return 0;
-    rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
+    if (!*plan)
+        rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
     if (!rc)
         rc = cuda_workspace(cu, (size_t)dnn_plan_workspace_bytes(*plan), err);
     return rc;
@@ -179,9 +198,9 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
 
 void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 {
-    (void)ctx;
     if (!conv)
         return;
+    cuda_step_forget(cuda_of(ctx));
     dnn_plan_destroy(conv->forward);
     dnn_plan_destroy(conv->by_data);
     dnn_plan_destroy(conv->by_weights);

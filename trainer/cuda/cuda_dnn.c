@@ -364,7 +364,12 @@ static bool admitted(const struct dnn_problem *problem, cudnnBackendDescriptor_t
     if (problem->deterministic)
         banned |= 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
     if (problem->type == CUDA_F32 && !problem->tf32)
-        banned |= 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+        banned |= 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
+                  /* f32 is asked for its digits, which transforms spend */
+                  1u << CUDNN_NUMERICAL_NOTE_FFT | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD |
+                  1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 |
+                  1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 |
+                  1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
     return !(numerical_notes(engine) & banned);
 }
 

@@ -134,6 +134,12 @@ FF_HD float cuda_dtarget(float cosine, float logit, float log_sum, float factor,
     return fabsf(cosine) > 1.0f ? 0.0f : g;
 }
 
+/* Into the range of fp16; a NaN passes. */
+FF_HD float cuda_clamp_half(float x)
+{
+    return x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x;
+}
+
 /* Pull-back of a gradient by a unit vector through x / |x|; dot = gradient . unit. */
 FF_HD float cuda_through_norm(float dunit, float unit, float dot, float invnorm)
 {

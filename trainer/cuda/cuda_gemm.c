@@ -27,8 +27,11 @@ struct cuda_gemm {
 
 static int failed(struct ff_err *err, cublasStatus_t status, const char *call)
 {
-    return ff_err_set(err, status == CUBLAS_STATUS_ALLOC_FAILED ? FF_ENOMEM : FF_EFAIL,
-                      "cuBLASLt: %s (%.120s)", cublasLtGetStatusString(status), call);
+    int rc = status == CUBLAS_STATUS_ALLOC_FAILED    ? FF_ENOMEM
+             : status == CUBLAS_STATUS_NOT_SUPPORTED ? FF_EUSAGE
+                                                     : FF_EFAIL;
+    return ff_err_set(err, rc, "cuBLASLt: %s (%.120s)", cublasLtGetStatusString(status),
+                      call);
 }
 #define TRY(call)                                                                      \
     do {                                                                               \
@@ -96,9 +99,9 @@ static int pick(struct cuda_gemm *g, struct cuda_ctx *cu, struct ff_err *err)
 {
     cublasLtMatmulPreference_t preference = NULL;
     cublasLtMatmulHeuristicResult_t found;
-    /* Out-of-place reductions add in a fixed order; the in-place one need not. */
-    uint32_t schemes =
-        CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    /* Parts kept in f32 and out of place are added in a fixed order; the in-place
+     * scheme need not, and the output's type may be halves. */
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -140,9 +143,11 @@ int cuda_gemm_create(struct cuda_gemm **out, struct cuda_ctx *cu,
     if (!g)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     g->shape = *s;
-    TRY(cublasLtMatmulDescCreate(
-        &g->op, cu->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-        CUDA_R_32F));
+    TRY(cublasLtMatmulDescCreate(&g->op,
+                                 cu->tf32 && s->in == CUDA_F32
+                                     ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                     : CUBLAS_COMPUTE_32F,
+                                 CUDA_R_32F));
     TRY(cublasLtMatmulDescSetAttribute(g->op, CUBLASLT_MATMUL_DESC_TRANSA, &b_op,
                                        sizeof b_op));
     TRY(cublasLtMatmulDescSetAttribute(g->op, CUBLASLT_MATMUL_DESC_TRANSB, &a_op,

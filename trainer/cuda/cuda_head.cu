@@ -261,6 +261,8 @@ template <class T> static __global__ void dcosine_kernel(softmax_args<T> a)
                 g *= inv[i];
             x[u][i] = c + i < a.CLS ? g : 0;
             bad = bad || !(fabsf(x[u][i]) < 1e30f);
+            if (sizeof(T) == 2) /* an exact margin's derivative at cosine 1 */
+                x[u][i] = cuda_clamp_half(x[u][i]);
         }
         put8(a.cosine + row * a.ld + c, x[u]);
     }
@@ -427,6 +429,7 @@ void cuda_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
     if (!head)
         return;
     cudaStreamSynchronize(cuda_of(ctx)->stream);
+    cuda_step_forget(cuda_of(ctx));
     list_blocks(blocks, head);
     for (int i = 0; i < BLOCKS; i++)
         cudaFree(*blocks[i].at);
@@ -471,6 +474,8 @@ int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
         return ff_err_set(err, FF_EUSAGE,
                           "embedding: %d (on cuda a multiple of %d, at most %d)", s->D,
                           LANES, WIDEST * 32 * LANES);
+    if (s->N > 65535) /* rows of a grid */
+        return ff_err_set(err, FF_EUSAGE, "batch: %d (on cuda at most 65535)", s->N);
     struct ff_head_plan *h = static_cast<ff_head_plan *>(calloc(1, sizeof *h));
     if (!h)
         return ff_err_set(err, FF_ENOMEM, "out of memory");

@@ -31,15 +31,22 @@ static __global__ void dbias_kernel(float *dbias, const float *ddst, int N, int 
     dbias[d] = (float)sum;
 }
 
+static void destroy(struct cuda_linear *l)
+{
+    if (!l)
+        return;
+    cuda_gemm_destroy(l->forward);
+    cuda_gemm_destroy(l->by_src);
+    cuda_gemm_destroy(l->by_weight);
+    free(l);
+}
+
 void cuda_linear_close(struct cuda_ctx *cu)
 {
     while (cu->linear) {
         struct cuda_linear *l = cu->linear;
         cu->linear = l->next;
-        cuda_gemm_destroy(l->forward);
-        cuda_gemm_destroy(l->by_src);
-        cuda_gemm_destroy(l->by_weight);
-        free(l);
+        destroy(l);
     }
 }
 
@@ -55,8 +62,6 @@ static const struct cuda_linear *plan(struct cuda_ctx *cu, int N, int F, int D)
         l->N = N;
         l->F = F;
         l->D = D;
-        l->next = cu->linear;
-        cu->linear = l;
         const struct cuda_gemm_shape forward = {N, D, F, false,    true,
                                                 F, F, D, CUDA_F32, CUDA_F32};
         const struct cuda_gemm_shape by_src = {N, F, D, false,    false,
@@ -69,9 +74,14 @@ static const struct cuda_linear *plan(struct cuda_ctx *cu, int N, int F, int D)
         if (!rc)
             rc = cuda_gemm_create(&l->by_weight, cu, &by_weight, &err);
     }
-    if (rc)
+    if (rc) {
         cuda_fail(cu, rc, &err);
-    return rc ? NULL : l;
+        destroy(l);
+        return NULL;
+    }
+    l->next = cu->linear;
+    cu->linear = l;
+    return l;
 }
 
 void cuda_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,

@@ -86,6 +86,7 @@ static void free_tensor(struct ff_ops_ctx *ctx, struct ff_tensor *t)
     if (t->data) {
         cuda_bn_stats_are_f32(cu, t, false);
         cudaStreamSynchronize(cu->stream);
+        cuda_step_forget(cu); /* it may name this memory */
         cudaFree(t->data);
     }
     *t = (struct ff_tensor){0};
