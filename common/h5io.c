@@ -202,8 +202,8 @@ int ff_h5_write_strings(hid_t loc, const char *name, int ndim, const hsize_t *di
     return rc;
 }
 
-static void shape_text(char *out, size_t capacity, int ndim, const hsize_t *dims,
-                       bool zero_is_any)
+void ff_h5_shape_text(char *out, size_t capacity, int ndim, const hsize_t *dims,
+                      bool zero_is_any)
 {
     size_t used = (size_t)snprintf(out, capacity, "(");
     for (int i = 0; i < ndim && used < capacity; i++) {
@@ -229,8 +229,8 @@ static int check_shape(hid_t loc, const char *name, hid_t space, int ndim,
         fits = dims[i] == 0 || dims[i] == found[i];
     if (!fits) {
         char is[160], wanted[160], text[400];
-        shape_text(is, sizeof is, n < 0 ? 0 : n, found, false);
-        shape_text(wanted, sizeof wanted, ndim, dims, true);
+        ff_h5_shape_text(is, sizeof is, n < 0 ? 0 : n, found, false);
+        ff_h5_shape_text(wanted, sizeof wanted, ndim, dims, true);
         snprintf(text, sizeof text, "shape %s where %s is expected", is, wanted);
         H5Eclear2(H5E_DEFAULT);
         return fail(err, FF_EDATA, loc, name, text);
@@ -247,6 +247,11 @@ static int open_dataset(struct ids *ids, hid_t loc, const char *name,
         H5Eclear2(H5E_DEFAULT);
         return fail(err, FF_EDATA, loc, name, "not in the file");
     }
+    const char *fault = ff_h5_object_fault(loc, name);
+    if (fault) {
+        H5Eclear2(H5E_DEFAULT);
+        return fail(err, FF_EDATA, loc, name, fault);
+    }
     ids->object = H5Dopen2(loc, name, H5P_DEFAULT);
     if (ids->object >= 0) {
         ids->space = H5Dget_space(ids->object);
@@ -257,33 +262,31 @@ static int open_dataset(struct ids *ids, hid_t loc, const char *name,
     return 0;
 }
 
-/* Bytes that the open dataset or attribute can hold at most, whatever its shape says; 0
- * if that cannot be known. */
-static hsize_t most_bytes(const struct ids *ids, hid_t loc, bool dataset)
+int ff_h5_open_dataset(hid_t *dataset, hid_t loc, const char *name, struct ff_err *err)
 {
-    enum { DENSEST = 1032 }; /* bytes out of one byte of deflate */
-    hsize_t bytes = 0;
-    hid_t file = H5Iget_file_id(loc);
-    hid_t plist = dataset ? H5Dget_create_plist(ids->object) : -1;
-    if (file < 0 || (dataset && plist < 0) || H5Fget_filesize(file, &bytes) < 0)
-        bytes = 0;
-    else if (dataset && H5Pget_layout(plist) == H5D_CHUNKED)
-        bytes *= DENSEST;
-    else if (dataset && H5Pget_layout(plist) == H5D_COMPACT)
-        bytes = H5Dget_storage_size(ids->object);
-    if (plist >= 0)
-        H5Pclose(plist);
-    if (file >= 0)
-        H5Fclose(file);
-    return bytes;
+    quiet();
+    struct ids ids = IDS_INIT;
+    int rc = open_dataset(&ids, loc, name, err);
+    *dataset = -1;
+    if (!rc) {
+        *dataset = ids.object;
+        ids.object = -1;
+    }
+    close_ids(&ids);
+    return rc;
 }
 
 /* Refuses a damaged shape or type before memory is asked for. */
-static bool is_plausible(const struct ids *ids, hid_t loc, bool dataset)
+static bool is_within_file(const struct ids *ids, hid_t loc)
 {
-    hsize_t most = most_bytes(ids, loc, dataset);
+    hsize_t most = 0;
+    hid_t file = H5Iget_file_id(loc);
     hssize_t points = H5Sget_simple_extent_npoints(ids->space);
     size_t size = H5Tget_size(ids->type);
+    if (file < 0 || H5Fget_filesize(file, &most) < 0)
+        most = 0;
+    if (file >= 0)
+        H5Fclose(file);
     return points == 0 ||
            (points > 0 && size && size <= most && (hsize_t)points <= most / size);
 }
@@ -310,12 +313,11 @@ int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndi
     if (rc)
         goto done;
     H5T_class_t class = H5Tget_class(ids.type);
-    if ((class != H5T_INTEGER && class != H5T_FLOAT) ||
-        H5Tget_size(ids.type) > sizeof(long double)) {
+    if (class != H5T_INTEGER && class != H5T_FLOAT) {
         rc = fail(err, FF_EDATA, loc, name, "holds no numbers");
         goto done;
     }
-    if (!is_plausible(&ids, loc, true)) {
+    if (!is_within_file(&ids, loc)) {
         rc = fail(err, FF_EDATA, loc, name, "damaged: larger than its file");
         goto done;
     }
@@ -362,7 +364,7 @@ static int copy_texts(char ***out, size_t *count, hid_t loc, const char *name,
     bool variable = H5Tis_variable_str(ids->type) > 0;
     if (H5Tget_class(ids->type) != H5T_STRING)
         return fail(err, FF_EDATA, loc, name, "holds no text");
-    if (!is_plausible(ids, loc, reader == read_dataset_text))
+    if (!is_within_file(ids, loc))
         return fail(err, FF_EDATA, loc, name, "damaged: larger than its file");
     if (variable) {
         H5Tclose(ids->type);
@@ -437,7 +439,7 @@ bool ff_h5_exists(hid_t loc, const char *name)
         memcpy(part, name, i);
         part[i] = 0;
         if (H5Lexists(loc, part, H5P_DEFAULT) <= 0 ||
-            (i < length && !ff_h5_group_fits(loc, part)))
+            (i < length && ff_h5_object_fault(loc, part)))
             return false;
     }
     return true;

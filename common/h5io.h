@@ -42,7 +42,8 @@ int ff_h5_write_strings(hid_t loc, const char *name, int ndim, const hsize_t *di
                         const char *const *data, struct ff_err *err);
 
 /* Reads a whole dataset as mem_type. `ndim` must match, each dims[i] > 0 on entry must
- * match, 0 is filled in. *data is malloc'd, the caller frees. FF_EDATA. */
+ * match, 0 is filled in. *data is malloc'd, the caller frees. FF_EDATA; a dataset in
+ * chunks, compressed or not, is refused with the command that makes it plain. */
 int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndim,
                hsize_t *dims, struct ff_err *err);
 /* As ff_h5_read for strings; ff_h5_free_strings frees *data and its *count texts. */
@@ -50,6 +51,13 @@ int ff_h5_read_strings(char ***data, hid_t loc, const char *name, size_t *count,
                        struct ff_err *err);
 void ff_h5_free_strings(char **data, size_t count);
 bool ff_h5_exists(hid_t loc, const char *name);
+/* A dataset to read piece by piece; the caller ends it with H5Dclose. FF_EDATA. */
+int ff_h5_open_dataset(hid_t *dataset, hid_t loc, const char *name, struct ff_err *err);
+
+/* "(64, 3, 3, 3)" into out, cut to capacity >= 1; a dim of 0 as "*" where it means any.
+ */
+void ff_h5_shape_text(char *out, size_t capacity, int ndim, const hsize_t *dims,
+                      bool zero_is_any);
 
 /* Attributes of loc (a file, group or dataset id); set replaces. */
 int ff_h5_set_f64(hid_t loc, const char *name, double value, struct ff_err *err);

@@ -111,8 +111,10 @@ int ff_features_open(struct ff_features **out, const char *path, struct ff_err *
                         path);
         goto done;
     }
-    dataset = H5Dopen2(file, "features", H5P_DEFAULT);
-    int ndim = dataset < 0 ? -1 : shape_of(dims, dataset);
+    rc = ff_h5_open_dataset(&dataset, file, "features", err);
+    if (rc)
+        goto done;
+    int ndim = shape_of(dims, dataset);
     if (ndim != 2 || dims[0] == 0 || dims[1] == 0 || dims[1] % 2 || dims[1] > 1 << 20 ||
         dims[0] > INT32_MAX) {
         rc = ff_err_set(err, FF_EDATA,
@@ -273,9 +275,9 @@ static bool try_continue(struct ff_features_writer *w, int64_t *rows_done,
         *rows_done < w->rows && same_text(w->file, "model_sha256", model_sha256) &&
         ff_h5_exists(w->file, "features") && same_names(w->file, names, w->rows);
     if (same) {
-        w->dataset = H5Dopen2(w->file, "features", H5P_DEFAULT);
+        ff_h5_open_dataset(&w->dataset, w->file, "features", NULL);
         w->rows_done = H5Aopen(w->file, "rows_done", H5P_DEFAULT);
-        same = w->dataset >= 0 && w->rows_done >= 0 &&
+        same = w->dataset >= 0 && w->rows_done >= 0 && is_mappable(w->dataset) &&
                shape_of(dims, w->dataset) == 2 && dims[0] == (hsize_t)w->rows &&
                dims[1] == 2 * (hsize_t)w->dim;
     }

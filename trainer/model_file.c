@@ -235,12 +235,18 @@ static int set_from_safetensors(struct ff_model *model, const struct ff_named *n
     float *values;
     if (!ff_safetensors_find(&t, file, n->name))
         return ff_err_set(err, FF_EDATA, "%s: %s: not in the file", path, n->name);
-    bool same = t.ndim == n->ndim;
-    for (int i = 0; same && i < n->ndim; i++)
-        same = t.dims[i] == n->dims[i];
-    if (!same)
-        return ff_err_set(err, FF_EDATA, "%s: %s: %lld numbers, %lld expected", path,
-                          n->name, (long long)t.count, (long long)ff_named_size(n));
+    hsize_t is[FF_SAFETENSORS_MAX_DIMS], wanted[4];
+    for (int i = 0; i < t.ndim; i++)
+        is[i] = (hsize_t)t.dims[i];
+    for (int i = 0; i < n->ndim; i++)
+        wanted[i] = (hsize_t)n->dims[i];
+    if (t.ndim != n->ndim || memcmp(is, wanted, (size_t)t.ndim * sizeof *is) != 0) {
+        char found[160], expected[160];
+        ff_h5_shape_text(found, sizeof found, t.ndim, is, false);
+        ff_h5_shape_text(expected, sizeof expected, n->ndim, wanted, false);
+        return ff_err_set(err, FF_EDATA, "%s: %s: shape %s where %s is expected", path,
+                          n->name, found, expected);
+    }
     int rc = ff_safetensors_f32(&values, file, &t, err);
     if (!rc)
         rc = ff_model_set(model, n, n->trained ? &model->weight : &model->buffer,

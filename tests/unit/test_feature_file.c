@@ -69,7 +69,8 @@ Test(feature_file, rows_written_are_mapped_back)
     ff_features_close(f);
 }
 
-Test(feature_file, chunked_and_double_rows_are_read)
+/* As another program may write it: rows of doubles, or stored in pieces. */
+static void write_double_rows(bool chunked)
 {
     hid_t file;
     hsize_t dims[2] = {ROWS, 2 * D}, chunk[2] = {2, D};
@@ -79,7 +80,8 @@ Test(feature_file, chunked_and_double_rows_are_read)
     cr_assert(eq(int, ff_h5_create(&file, path, NULL), 0));
     hid_t space = H5Screate_simple(2, dims, NULL),
           plist = H5Pcreate(H5P_DATASET_CREATE);
-    H5Pset_chunk(plist, 2, chunk);
+    if (chunked)
+        H5Pset_chunk(plist, 2, chunk);
     hid_t set = H5Dcreate2(file, "features", H5T_IEEE_F64LE, space, H5P_DEFAULT, plist,
                            H5P_DEFAULT);
     H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, wide);
@@ -89,7 +91,21 @@ Test(feature_file, chunked_and_double_rows_are_read)
     H5Pclose(plist);
     H5Sclose(space);
     H5Fclose(file);
+}
+
+Test(feature_file, double_rows_are_read)
+{
+    write_double_rows(false);
     check_whole();
+}
+
+Test(feature_file, rows_in_chunks_are_refused_with_the_remedy)
+{
+    struct ff_features *f;
+    struct ff_err err = FF_ERR_INIT;
+    write_double_rows(true);
+    cr_assert(eq(int, ff_features_open(&f, path, &err), FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "h5repack -l CONTI"), NULL), "%s", err.text);
 }
 
 Test(feature_file, unfinished_is_refused_and_continued)
