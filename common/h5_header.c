@@ -364,9 +364,9 @@ static const char *chunk_fault(struct header *h, int k)
 static bool start_header(struct header *h, uint64_t address)
 {
     enum { PREFIX = 16, NEWER_PREFIX = 6, TIMES = 0x20, PHASE = 0x10, ORDER = 4 };
-    const uint8_t *start = h->file + address;
     if (address > h->size || h->size - address < PREFIX)
         return false;
+    const uint8_t *start = h->file + address;
     h->chunks = 1;
     h->newer = !memcmp(start, "OHDR", 4);
     if (!h->newer) {
