@@ -24,8 +24,8 @@
 #include "recordio.h"
 #include "synth_face.h"
 
-enum { SIDE = 112, IDENTITIES = 40, EACH = 50, QUALITY = 90, BATCH = 125, ROUNDS = 35 };
-enum { IMAGES = IDENTITIES * EACH, EPOCHS = 1 };
+enum { SIDE = 112, IDENTITIES = 40, EACH = 50, QUALITY = 90, BATCH = 125, ROUNDS = 21 };
+enum { IMAGES = IDENTITIES * EACH, EPOCHS = 3 };
 
 static int make_set(const char *dir, struct ff_err *err)
 {
