@@ -43,6 +43,7 @@ struct ff_tensor ff_tensor_view(const struct ff_tensor *t, int64_t offset,
 struct ff_conv_shape {
     int N, C, H, W, K, R, S, stride, pad;
     int groups; /* 1, or with C = K: outputs of a group see its inputs alone */
+    int pixels; /* 1: src is the network's input; conv_bwd_data is not called */
 };
 static inline int ff_conv_out(int side, int kernel, int stride, int pad)
 {

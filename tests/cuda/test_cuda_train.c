@@ -297,6 +297,31 @@ Test(cuda_train, an_embedding_does_not_know_its_batch)
     }
 }
 
+/* Engines are timed for the passes that a network takes, and for no others. */
+Test(cuda_train, nothing_is_chosen_for_the_gradient_of_the_pixels)
+{
+    struct net net;
+    const struct ff_model_config config = {FF_BACKBONE_R18, 0.25, SIDE, 16};
+    char *text = NULL, *next;
+    int stem = 0, data = 0;
+    net_open(&net, FF_BACKEND_CUDA, 1, &config, 2, true);
+    cr_assert(eq(int, net.ops->choices(net.ctx, &text, NULL), 0));
+    for (char *line = strtok_r(text, "\n", &next); line;
+         line = strtok_r(NULL, "\n", &next)) {
+        bool by_data = strstr(line, "backward data") != NULL;
+        data += by_data;
+        if (strncmp(line, "conv 8->16 ", 11) != 0) /* the stem alone reads 8 */
+            continue;
+        stem++;
+        cr_assert(not(by_data), "%s", line);
+    }
+    cr_assert(ge(int, stem, 2));
+    cr_assert(gt(int, data, 5));
+    cr_assert(eq(int, net.ops->sync(net.ctx, NULL), 0));
+    free(text);
+    net_close(&net);
+}
+
 /* Weights and running statistics of one network in another of the same backend. */
 static void copy_values(struct ff_model *to, const struct ff_model *from)
 {

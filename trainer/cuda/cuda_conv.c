@@ -6,6 +6,7 @@
  * being resumed, then in the cache file of this device, else it is timed here and
  * noted. The channel sums come out of the forward pass's own epilogue where cuDNN has
  * an engine for that, else from a pass over the result. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,7 +222,7 @@ static int make_plans(struct cuda_ctx *cu, struct ff_conv *conv, bool training,
         rc = make_plan(cu, &conv->forward, s, DNN_FWD, err);
     if (!rc && training)
         rc = make_plan(cu, &conv->by_weights, s, DNN_BWD_WEIGHTS, err);
-    if (!rc && training)
+    if (!rc && training && !s->pixels)
         rc = make_plan(cu, &conv->by_data, s, DNN_BWD_DATA, err);
     return rc;
 }
@@ -294,6 +295,7 @@ void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     const struct ff_conv_shape *s = &conv->shape;
+    assert(conv->by_data); /* not of the pixels */
     cuda_cast_flush(cu, true);
     execute(cu, conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
     if (add)
