@@ -259,7 +259,7 @@ void cuda_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     conv->packed = conv->weight ? conv->weight : weight->data;
     if (conv->weight)
         cuda_cast_later(cuda_of(ctx), conv->weight, cuda_of(ctx)->type, weight->data,
-                        CUDA_F32, conv->weight_count);
+                        conv->weight_count);
 }
 
 static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, void *x, void *w,
@@ -311,6 +311,5 @@ void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     void *out = conv->dweight ? conv->dweight : dweight->data;
     execute(cu, conv->by_weights, src->data, out, ddst->data, NULL, NULL);
     if (conv->dweight)
-        cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, cu->type,
-                        conv->weight_count);
+        cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, conv->weight_count);
 }

@@ -164,9 +164,10 @@ float cuda_step_loss(struct ff_ops_ctx *ctx);
 void cuda_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result);
 
 /* -- casts (cuda_cast.cu) -- */
-/* Queues dst (of `to`) = src (of `from`), count elements, for the next flush. */
+/* Queues dst (of `to`) = src, count elements, for the next flush: from f32 to the
+ * context's halves, or back. */
 void cuda_cast_later(struct cuda_ctx *cu, void *dst, enum cuda_type to, const void *src,
-                     enum cuda_type from, int64_t count);
+                     int64_t count);
 /* Weights: halves that convolutions are about to read. Else gradients, widened. */
 void cuda_cast_flush(struct cuda_ctx *cu, bool weights);
 /* dst += add, both of `type`. */
