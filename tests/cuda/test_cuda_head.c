@@ -156,6 +156,48 @@ Test(cuda_head, fp16_stays_near_ref_over_updates)
     follow(FF_HEAD_PRECISION_FP16, 1e-2);
 }
 
+/* The worst for a centre's gradient in halves: a whole batch of one identity, all with
+ * the same embedding, which is another's centre. */
+Test(cuda_head, a_centre_that_a_whole_batch_pulls_at_does_not_overflow)
+{
+    enum { N = 128, D = 16, CLS = 5 };
+    static const float scales[] = {1, 30, 64, 4096};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        const struct ff_head_shape shape = {
+            .N = N, .D = D, .CLS = CLS, .kind = FF_HEAD_SOFTMAX, .scale = scales[i]};
+        struct side sides[2] = {
+            cuda_open_side(FF_PRECISION_FP16, FF_HEAD_PRECISION_FP16),
+            side_open(FF_BACKEND_REF, 1)};
+        struct head_case h[2];
+        struct ff_step_result result;
+        float e[N * D] = {0}, w[CLS * D] = {0};
+        for (int n = 0; n < N; n++)
+            e[n * D + 1] = 3;
+        for (int c = 0; c < CLS; c++)
+            w[c * D + c] = 0.5f;
+        for (int k = 0; k < 2; k++) {
+            struct side *s = &sides[k];
+            const struct ff_loss_scale one = {.value = 1};
+            make_head(&h[k], s, &shape);
+            s->ops->set_loss_scale(s->ctx, &one);
+            s->ops->upload(s->ctx, &h[k].embedding, e);
+            s->ops->upload(s->ctx, &h[k].weight, w);
+            memset(h[k].label, 0, N * sizeof *h[k].label);
+            run_head(s, &h[k]);
+            s->ops->step_result(s->ctx, &result);
+            cr_assert(result.finite, "scale %g", (double)scales[i]);
+        }
+        CLOSE(&sides[0], &h[0].gradient, &sides[1], &h[1].gradient, 1e-3, "gradient",
+              "");
+        CLOSE(&sides[0], &h[0].dembedding, &sides[1], &h[1].dembedding, 1e-3,
+              "dembedding", "");
+        for (int k = 0; k < 2; k++) {
+            free_head(&sides[k], &h[k]);
+            side_close(&sides[k]);
+        }
+    }
+}
+
 Test(cuda_head, a_nan_in_the_embedding_reaches_the_loss_and_stops_the_update)
 {
     for (int head = FF_HEAD_PRECISION_FP32; head <= FF_HEAD_PRECISION_FP16; head++) {
