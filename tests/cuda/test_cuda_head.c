@@ -228,6 +228,61 @@ Test(cuda_head, a_nan_in_the_embedding_reaches_the_loss_and_stops_the_update)
     }
 }
 
+#ifdef FF_CUDA_EMULATED
+extern bool emulator_events_lag;
+#endif
+
+struct head_step {
+    struct side *s;
+    struct head_case *h;
+};
+
+static void queue_head(void *arg)
+{
+    const struct head_step *a = arg;
+    struct head_case *h = a->h;
+    a->s->ops->head_fwd(a->s->ctx, h->plan, &h->embedding, &h->weight, NULL);
+    a->s->ops->head_bwd(a->s->ctx, h->plan, &h->dembedding, &h->embedding, &h->weight);
+}
+
+/* The host waits for the loss alone. Where it cannot, it still gets this step's, and
+ * the wait is counted. */
+Test(cuda_head, a_replayed_loss_is_not_late_and_counted_if_it_is)
+{
+    enum { N = 4, STEPS = 4 };
+    struct side s = cuda_open_side(FF_PRECISION_FP16, FF_HEAD_PRECISION_FP32);
+    const struct ff_head_shape shape = {
+        .N = N, .D = 16, .CLS = 7, .kind = FF_HEAD_SOFTMAX, .scale = 16};
+    static const uint8_t pixels[3 * N];
+    struct head_case h;
+    struct head_step queued = {&s, &h};
+    float loss[2 * STEPS];
+    make_head(&h, &s, &shape);
+    s.ops->head_pack(s.ctx, h.plan, &h.weight);
+    for (int step = 0; step < 2 * STEPS; step++) {
+        for (int n = 0; n < N; n++)
+            h.label[n] = (step % STEPS + n) % shape.CLS;
+        const struct ff_step values = {
+            .N = N, .image_bytes = 3, .pixels = pixels, .label = h.label};
+#ifdef FF_CUDA_EMULATED
+        emulator_events_lag = step >= STEPS;
+#endif
+        s.ops->step(s.ctx, &values, queue_head, &queued);
+        loss[step] = s.ops->loss(s.ctx);
+        int64_t late = s.ops->late_losses(s.ctx);
+#ifdef FF_CUDA_EMULATED
+        cr_assert(eq(i64, late, step < STEPS ? 0 : step - STEPS + 1));
+#else
+        cr_assert(eq(i64, late, 0));
+#endif
+        if (step >= STEPS)
+            cr_assert(eq(flt, loss[step], loss[step - STEPS]));
+    }
+    cr_assert(ne(flt, loss[0], loss[1]));
+    free_head(&s, &h);
+    side_close(&s);
+}
+
 Test(cuda_head, an_embedding_that_is_too_long_is_refused)
 {
     struct side s = cuda_open_side(FF_PRECISION_FP32, 0);

@@ -256,6 +256,7 @@ static const struct ff_ops table = {
     .sync = sync,
     .step = cuda_step,
     .loss = cuda_step_loss,
+    .late_losses = cuda_step_late_losses,
     .step_result = cuda_step_result,
     .loss_scale = loss_scale,
     .set_loss_scale = set_loss_scale,
