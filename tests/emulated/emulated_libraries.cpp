@@ -135,12 +135,10 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
 }
 }
 
-int dnn_target_open(struct dnn_target *target, cudnnHandle_t handle, struct ff_err *err)
+void dnn_target_open(struct dnn_target *target, cudnnHandle_t handle)
 {
-    (void)handle;
-    (void)err;
-    target->properties = NULL;
-    return 0;
+    *target = {};
+    target->handle = handle;
 }
 
 void dnn_target_close(struct dnn_target *target)

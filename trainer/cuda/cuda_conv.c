@@ -49,9 +49,7 @@ int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
         status = cudnnSetStream(d->handle, cu->stream);
     if (status != CUDNN_STATUS_SUCCESS)
         return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
-    int rc = dnn_target_open(&d->target, d->handle, err);
-    if (rc)
-        return rc;
+    dnn_target_open(&d->target, d->handle);
     d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
