@@ -109,7 +109,7 @@ int dnn_plan_execute(struct dnn_plan *plan, cudnnHandle_t handle, void *workspac
 
 struct dnn_tuned {
     char choice[DNN_CHOICE_TEXT];
-    double ms;   /* of one call */
+    double ms;   /* of one call, with what follows it */
     int timed;   /* candidates that ran */
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
@@ -123,6 +123,10 @@ struct dnn_tuned {
 struct dnn_tuning {
     bool every_engine, runtime_compiled;
     int64_t workspace_limit_bytes; /* 0 = none */
+    /* Queues what is to be timed with every call, on y as the call leaves it; or NULL.
+     */
+    void (*follow)(void *arg, cudaStream_t stream, void *y);
+    void *arg; /* of it */
 };
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
