@@ -201,7 +201,8 @@ void ff_build_conv(struct builder *b, struct conv_layer *layer, const char *pref
                                  .S = shape->kernel,
                                  .stride = shape->stride,
                                  .pad = shape->pad,
-                                 .groups = share ? c / share : 1};
+                                 .groups = share ? c / share : 1,
+                                 .pixels = shape->pixels};
     b->rc = m->ops->conv_create(m->ctx, &layer->plan, &plan, m->training, b->err);
 }
 

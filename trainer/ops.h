@@ -43,6 +43,7 @@ struct ff_tensor ff_tensor_view(const struct ff_tensor *t, int64_t offset,
 struct ff_conv_shape {
     int N, C, H, W, K, R, S, stride, pad;
     int groups; /* 1, or with C = K: outputs of a group see its inputs alone */
+    int pixels; /* 1: src is the network's input; conv_bwd_data is not called */
 };
 static inline int ff_conv_out(int side, int kernel, int stride, int pad)
 {
@@ -148,6 +149,9 @@ struct ff_ops {
     /* Mean loss of the last head_fwd; waits for it, and for no more. NaN after a
      * failure. */
     float (*loss)(struct ff_ops_ctx *ctx);
+    /* Losses since the open that were known only once all queued work was done: nothing
+     * ran beside the host. (optional, NULL if absent) */
+    int64_t (*late_losses)(struct ff_ops_ctx *ctx);
     /* Of the oldest step not asked for yet; waits for its end. */
     void (*step_result)(struct ff_ops_ctx *ctx, struct ff_step_result *result);
     /* The loss scale after all queued steps, and its restoring from a checkpoint. */

@@ -18,7 +18,8 @@
 static const char curve_header[] =
     "iteration,epoch,loss,lr,slope,loss_scale,skipped,grad_norm\n";
 static const char telemetry_header[] =
-    "iteration,seconds,samples_per_second,loader_wait_seconds,power_watts\n";
+    "iteration,seconds,samples_per_second,loader_wait_seconds,power_watts,"
+    "late_losses\n";
 static const char validation_header[] = "iteration,name,accuracy,std\n";
 
 double ff_train_seconds(const struct ff_train *run)
@@ -207,6 +208,9 @@ int ff_train_write_curve(struct ff_train *run, int64_t t, double loss, double lr
         fprintf(run->telemetry, "%lld,%.3f,%.1f,%.3f", (long long)t, seconds, rate,
                 ff_loader_wait_seconds(run->loader));
         write_power(run);
+        fputc(',', run->telemetry);
+        if (run->ops->late_losses)
+            fprintf(run->telemetry, "%lld", (long long)run->ops->late_losses(run->ctx));
         fputc('\n', run->telemetry);
     }
     if (fflush(run->curve) != 0)

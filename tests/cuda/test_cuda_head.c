@@ -156,6 +156,48 @@ Test(cuda_head, fp16_stays_near_ref_over_updates)
     follow(FF_HEAD_PRECISION_FP16, 1e-2);
 }
 
+/* The worst for a centre's gradient in halves: a whole batch of one identity, all with
+ * the same embedding, which is another's centre. */
+Test(cuda_head, a_centre_that_a_whole_batch_pulls_at_does_not_overflow)
+{
+    enum { N = 128, D = 16, CLS = 5 };
+    static const float scales[] = {1, 30, 64, 4096};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        const struct ff_head_shape shape = {
+            .N = N, .D = D, .CLS = CLS, .kind = FF_HEAD_SOFTMAX, .scale = scales[i]};
+        struct side sides[2] = {
+            cuda_open_side(FF_PRECISION_FP16, FF_HEAD_PRECISION_FP16),
+            side_open(FF_BACKEND_REF, 1)};
+        struct head_case h[2];
+        struct ff_step_result result;
+        float e[N * D] = {0}, w[CLS * D] = {0};
+        for (int n = 0; n < N; n++)
+            e[n * D + 1] = 3;
+        for (int c = 0; c < CLS; c++)
+            w[c * D + c] = 0.5f;
+        for (int k = 0; k < 2; k++) {
+            struct side *s = &sides[k];
+            const struct ff_loss_scale one = {.value = 1};
+            make_head(&h[k], s, &shape);
+            s->ops->set_loss_scale(s->ctx, &one);
+            s->ops->upload(s->ctx, &h[k].embedding, e);
+            s->ops->upload(s->ctx, &h[k].weight, w);
+            memset(h[k].label, 0, N * sizeof *h[k].label);
+            run_head(s, &h[k]);
+            s->ops->step_result(s->ctx, &result);
+            cr_assert(result.finite, "scale %g", (double)scales[i]);
+        }
+        CLOSE(&sides[0], &h[0].gradient, &sides[1], &h[1].gradient, 1e-3, "gradient",
+              "");
+        CLOSE(&sides[0], &h[0].dembedding, &sides[1], &h[1].dembedding, 1e-3,
+              "dembedding", "");
+        for (int k = 0; k < 2; k++) {
+            free_head(&sides[k], &h[k]);
+            side_close(&sides[k]);
+        }
+    }
+}
+
 Test(cuda_head, a_nan_in_the_embedding_reaches_the_loss_and_stops_the_update)
 {
     for (int head = FF_HEAD_PRECISION_FP32; head <= FF_HEAD_PRECISION_FP16; head++) {
@@ -184,6 +226,61 @@ Test(cuda_head, a_nan_in_the_embedding_reaches_the_loss_and_stops_the_update)
         free_head(&s, &h);
         side_close(&s);
     }
+}
+
+#ifdef FF_CUDA_EMULATED
+extern bool emulator_events_lag;
+#endif
+
+struct head_step {
+    struct side *s;
+    struct head_case *h;
+};
+
+static void queue_head(void *arg)
+{
+    const struct head_step *a = arg;
+    struct head_case *h = a->h;
+    a->s->ops->head_fwd(a->s->ctx, h->plan, &h->embedding, &h->weight, NULL);
+    a->s->ops->head_bwd(a->s->ctx, h->plan, &h->dembedding, &h->embedding, &h->weight);
+}
+
+/* The host waits for the loss alone. Where it cannot, it still gets this step's, and
+ * the wait is counted. */
+Test(cuda_head, a_replayed_loss_is_not_late_and_counted_if_it_is)
+{
+    enum { N = 4, STEPS = 4 };
+    struct side s = cuda_open_side(FF_PRECISION_FP16, FF_HEAD_PRECISION_FP32);
+    const struct ff_head_shape shape = {
+        .N = N, .D = 16, .CLS = 7, .kind = FF_HEAD_SOFTMAX, .scale = 16};
+    static const uint8_t pixels[3 * N];
+    struct head_case h;
+    struct head_step queued = {&s, &h};
+    float loss[2 * STEPS];
+    make_head(&h, &s, &shape);
+    s.ops->head_pack(s.ctx, h.plan, &h.weight);
+    for (int step = 0; step < 2 * STEPS; step++) {
+        for (int n = 0; n < N; n++)
+            h.label[n] = (step % STEPS + n) % shape.CLS;
+        const struct ff_step values = {
+            .N = N, .image_bytes = 3, .pixels = pixels, .label = h.label};
+#ifdef FF_CUDA_EMULATED
+        emulator_events_lag = step >= STEPS;
+#endif
+        s.ops->step(s.ctx, &values, queue_head, &queued);
+        loss[step] = s.ops->loss(s.ctx);
+        int64_t late = s.ops->late_losses(s.ctx);
+#ifdef FF_CUDA_EMULATED
+        cr_assert(eq(i64, late, step < STEPS ? 0 : step - STEPS + 1));
+#else
+        cr_assert(eq(i64, late, 0));
+#endif
+        if (step >= STEPS)
+            cr_assert(eq(flt, loss[step], loss[step - STEPS]));
+    }
+    cr_assert(ne(flt, loss[0], loss[1]));
+    free_head(&s, &h);
+    side_close(&s);
 }
 
 Test(cuda_head, an_embedding_that_is_too_long_is_refused)

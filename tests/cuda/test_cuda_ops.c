@@ -32,7 +32,7 @@ static void compare_conv(const char *line)
 {
     struct side ref = side_open(FF_BACKEND_REF, 1);
     struct side s = cuda_open_side(now->precision, now->head);
-    struct ff_conv_shape shape;
+    struct ff_conv_shape shape = {.pixels = 0};
     char name[64];
     int fields = sscanf(line, "%63s %d %d %d %d %d %d %d %d %d %d", name, &shape.N,
                         &shape.C, &shape.H, &shape.W, &shape.K, &shape.R, &shape.S,

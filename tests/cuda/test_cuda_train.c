@@ -198,6 +198,85 @@ Test(cuda_train, stopped_and_resumed_equals_undisturbed)
     same_file("whole", "parts", "curve.csv");
 }
 
+#ifdef FF_CUDA_EMULATED
+extern double emulated_dnn_ms[4]; /* by enum dnn_kind */
+
+static char *choices_of(struct side *s)
+{
+    char *text;
+    cr_assert(eq(int, s->ops->choices(s->ctx, &text, NULL), 0));
+    return text;
+}
+
+/* Opens a backend with the choices, if any, and makes a convolution with sums. */
+static char *choices_made(const char *choices)
+{
+    struct side s = cuda_open_side(FF_PRECISION_FP16, 0);
+    const struct ff_conv_shape shape = {.N = 2,
+                                        .C = 8,
+                                        .H = 4,
+                                        .W = 4,
+                                        .K = 16,
+                                        .R = 3,
+                                        .S = 3,
+                                        .stride = 1,
+                                        .pad = 1,
+                                        .groups = 1};
+    struct ff_conv *conv;
+    if (choices)
+        cr_assert(eq(int, s.ops->set_choices(s.ctx, choices, NULL), 0));
+    cr_assert(eq(int, s.ops->conv_create(s.ctx, &conv, &shape, true, NULL), 0));
+    cr_assert(eq(int, s.ops->sync(s.ctx, NULL), 0));
+    char *text = choices_of(&s);
+    s.ops->conv_destroy(s.ctx, conv);
+    side_close(&s);
+    return text;
+}
+
+/* Channel sums from the epilogue or from a pass of their own: by the clock where there
+ * is nothing to go by, then by the cache and, before it, by the checkpoint. */
+Test(cuda_train, the_faster_way_to_the_sums_is_taken_and_kept)
+{
+    static const char own[] = "forward sums: own\n", fused[] = "forward sums: eng",
+                      plain[] = "fp16 forward: eng";
+    char *text[5];
+    text[0] = choices_made(NULL); /* 2 ms against 1 */
+    emulated_dnn_ms[0] = 0.5;
+    text[1] = choices_made(NULL); /* cached */
+    setenv("XDG_CACHE_HOME", at(&scratch, "cache2"), 1);
+    text[2] = choices_made(NULL);
+    emulated_dnn_ms[0] = 2;
+    text[3] = choices_made(NULL); /* cached */
+    setenv("XDG_CACHE_HOME", at(&scratch, "cache3"), 1);
+    text[4] = choices_made(text[2]);
+    for (int i = 0; i < 5; i++) {
+        bool is_own = i >= 2;
+        cr_assert(eq(int, strstr(text[i], own) != NULL, is_own), "%d: %s", i, text[i]);
+        cr_assert(eq(int, strstr(text[i], fused) != NULL, !is_own));
+        cr_assert(eq(int, strstr(text[i], plain) != NULL, is_own));
+        free(text[i]);
+    }
+}
+
+/* The bits depend on the way to the sums: a resumed run stays with its own. */
+Test(cuda_train, a_resumed_run_keeps_its_way_to_the_sums)
+{
+    struct ff_err err = FF_ERR_INIT;
+    train_ok("fused");
+    setenv("XDG_CACHE_HOME", at(&scratch, "cache2"), 1);
+    emulated_dnn_ms[0] = 0.5;
+    train_ok("whole");
+    cr_assert(eq(int, train("parts", STOP, &err), FF_ESTOPPED), "%s", err.text);
+    setenv("XDG_CACHE_HOME", at(&scratch, "cache3"), 1);
+    emulated_dnn_ms[0] = 2;
+    train_ok("parts");
+    same_file("whole", "parts", "model.h5");
+    same_file("whole", "parts", "engines.txt");
+    struct curve other = read_curve("fused"), own = read_curve("whole");
+    cr_assert(memcmp(other.loss, own.loss, sizeof own.loss) != 0);
+}
+#endif
+
 /* A loss scale that overflows at once: skipped steps change nothing but BN and the
  * scale, and the schedule goes on. */
 Test(cuda_train, a_loss_scale_that_is_too_large_comes_down)
@@ -295,6 +374,31 @@ Test(cuda_train, an_embedding_does_not_know_its_batch)
             cr_assert(epsilon_eq(flt, got[i], want[i], 1e-5f));
         }
     }
+}
+
+/* Engines are timed for the passes that a network takes, and for no others. */
+Test(cuda_train, nothing_is_chosen_for_the_gradient_of_the_pixels)
+{
+    struct net net;
+    const struct ff_model_config config = {FF_BACKBONE_R18, 0.25, SIDE, 16};
+    char *text = NULL, *next;
+    int stem = 0, data = 0;
+    net_open(&net, FF_BACKEND_CUDA, 1, &config, 2, true);
+    cr_assert(eq(int, net.ops->choices(net.ctx, &text, NULL), 0));
+    for (char *line = strtok_r(text, "\n", &next); line;
+         line = strtok_r(NULL, "\n", &next)) {
+        bool by_data = strstr(line, "backward data") != NULL;
+        data += by_data;
+        if (strncmp(line, "conv 8->16 ", 11) != 0) /* the stem alone reads 8 */
+            continue;
+        stem++;
+        cr_assert(not(by_data), "%s", line);
+    }
+    cr_assert(ge(int, stem, 2));
+    cr_assert(gt(int, data, 5));
+    cr_assert(eq(int, net.ops->sync(net.ctx, NULL), 0));
+    free(text);
+    net_close(&net);
 }
 
 /* Weights and running statistics of one network in another of the same backend. */

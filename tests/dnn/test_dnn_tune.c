@@ -346,6 +346,26 @@ Test(dnn_tune, the_far_behind_are_not_run_on)
     cr_assert(lt(int, device.calls, calls));
 }
 
+static void follow(void *arg, cudaStream_t stream, void *y)
+{
+    cr_assert(eq(ptr, stream, (void *)&stream_own));
+    cr_assert(ne(ptr, y, NULL));
+    *(device.capturing ? &device.captured_ms : &device.now_ms) += *(double *)arg;
+}
+
+Test(dnn_tune, what_follows_a_call_is_timed_with_it)
+{
+    struct dnn_tuned tuned;
+    struct ff_err err = FF_ERR_INIT;
+    double ms = 0.3;
+    const struct dnn_tuning tuning = {.follow = follow, .arg = &ms};
+    device.ms[5] = 0.4;
+    cr_assert(eq(int, dnn_tune(&tuned, &target, handle, &problem, &tuning, &err), 0),
+              "%s", err.text);
+    cr_assert(eq(str, tuned.choice, choices[5]));
+    cr_assert(epsilon_eq(dbl, tuned.ms, 0.7, 1e-6));
+}
+
 Test(dnn_tune, no_engine_needs_no_memory)
 {
     struct dnn_tuned tuned;

@@ -241,6 +241,7 @@ struct CUgraphExec_st {
 };
 
 static cudaError_t sticky;
+bool emulator_events_lag;
 
 void emulator_queue(cudaStream_t s, std::function<void()> work)
 {
@@ -544,6 +545,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
             continue;
         }
         CUevent_st *e = i.record;
+        if (emulator_events_lag) {
+            s->queue.push_back([=] { e->done = ++e->recorded; });
+            continue;
+        }
         uint64_t number = ++e->recorded;
         e->stream = s;
         s->queue.push_back([=] { e->done = number; });

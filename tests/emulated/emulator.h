@@ -67,6 +67,10 @@ template <class T> static inline T __ldcg(const T *at)
     return *at;
 }
 
+/* A replayed event counts for the host from the time it is reached, not from the
+ * launch: who waits for it before sees the last replay's. */
+extern bool emulator_events_lag;
+
 using std::isfinite;
 
 #endif

@@ -132,6 +132,26 @@ Test(train, a_run_leaves_its_files_and_a_curve)
     cr_assert(lt(dbl, last_lr, 0.01)); /* lambda 10 is above every slope */
 }
 
+Test(train, telemetry_has_a_line_for_every_hundred_iterations)
+{
+    char line[512];
+    set("epochs=17");
+    train_ok("run");
+    FILE *f = fopen(at(&scratch, "run/telemetry.csv"), "r");
+    cr_assert(ne(ptr, fgets(line, sizeof line, f), NULL));
+    cr_assert(eq(str, line,
+                 "iteration,seconds,samples_per_second,loader_wait_seconds,power_watts,"
+                 "late_losses\n"));
+    cr_assert(ne(ptr, fgets(line, sizeof line, f), NULL));
+    double seconds, rate, waited;
+    int end = 0;
+    cr_assert(
+        eq(int, sscanf(line, "99,%lf,%lf,%lf%n", &seconds, &rate, &waited, &end), 3));
+    cr_assert(eq(str, line + end, ",,\n")); /* neither is known of a CPU */
+    cr_assert(eq(ptr, fgets(line, sizeof line, f), NULL));
+    fclose(f);
+}
+
 Test(train, equal_runs_give_equal_bytes)
 {
     train_ok("a");

@@ -51,9 +51,8 @@ static void flush(struct cuda_ctx *cu, cast_list *list, bool weights)
 }
 
 void cuda_cast_later(struct cuda_ctx *cu, void *dst, enum cuda_type to, const void *src,
-                     enum cuda_type from, int64_t count)
+                     int64_t count)
 {
-    (void)from;
     bool weights = to != CUDA_F32;
     if (!cu->casts)
         cu->casts = static_cast<cuda_casts *>(calloc(1, sizeof *cu->casts));

@@ -5,7 +5,9 @@
  * Which engine a plan takes is looked up: first among the choices of the run that is
  * being resumed, then in the cache file of this device, else it is timed here and
  * noted. The channel sums come out of the forward pass's own epilogue where cuDNN has
- * an engine for that, else from a pass over the result. */
+ * an engine for that and it is faster than the fastest plain one with a pass over the
+ * result behind it; that there is none, or that it is not, is a choice too. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +18,9 @@
 
 /* More workspace buys nothing that was seen; a plan that needs more is left out. */
 #define WORKSPACE_LIMIT_BYTES ((int64_t)512 << 20)
-#define NO_STATS "none"
+/* Choices that are no engine, of a forward pass with channel sums. */
+#define NO_STATS "none" /* no engine gives them */
+#define OWN_STATS "own" /* a plain engine and a pass over its result are faster */
 
 struct cuda_dnn {
     cudnnHandle_t handle;
@@ -48,9 +52,7 @@ int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
         status = cudnnSetStream(d->handle, cu->stream);
     if (status != CUDNN_STATUS_SUCCESS)
         return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
-    int rc = dnn_target_open(&d->target, d->handle, err);
-    if (rc)
-        return rc;
+    dnn_target_open(&d->target, d->handle);
     d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
@@ -121,45 +123,101 @@ int cuda_conv_set_choices(struct ff_ops_ctx *ctx, const char *text, struct ff_er
     return rc;
 }
 
-/* The fastest engine, timed on the device; NO_STATS where there is none. */
-static int tune(struct cuda_dnn *d, char choice[DNN_CHOICE_TEXT],
-                const struct dnn_problem *problem, struct ff_err *err)
+static int tune(struct dnn_tuned *tuned, struct cuda_dnn *d,
+                const struct dnn_problem *problem, struct dnn_tuning tuning,
+                struct ff_err *err)
 {
-    const struct dnn_tuning tuning = {.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES};
-    struct dnn_tuned tuned;
+    tuning.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     if (!d->said)
         ff_info("times the convolution engines of this GPU; the choices are kept for "
                 "later runs");
     d->said = true;
-    int rc = dnn_tune(&tuned, &d->target, d->handle, problem, &tuning, err);
-    if (rc == FF_EUSAGE && problem->kind == DNN_FWD_STATS) {
-        strcpy(choice, NO_STATS);
-        return 0;
-    }
+    return dnn_tune(tuned, &d->target, d->handle, problem, &tuning, err);
+}
+
+/* Keeps a choice at once: a run that is killed while it tunes has lost one problem. */
+static int keep(struct cuda_dnn *d, const struct dnn_problem *problem,
+                const char *choice, struct ff_err *err)
+{
+    char text[DNN_PROBLEM_TEXT];
+    int rc = cuda_choices_set(&d->cache, dnn_problem_text(text, problem), choice, err);
+    d->tuned = true;
     if (!rc)
-        strcpy(choice, tuned.choice);
+        save_cache(d);
     return rc;
 }
 
-/* Times the problem's engines and keeps the choice at once: a run that is killed while
- * it tunes has lost one problem. That there is none may be of today, and is not kept.
- */
-static int tune_and_keep(struct cuda_dnn *d, const struct dnn_problem *problem,
+/* The pass over the result, as the tuner runs it. */
+struct own_stats {
+    struct cuda_ctx *cu;
+    struct ff_tensor stats; /* (2, K) f64 */
+    int64_t M;
+    int K;
+};
+
+static void queue_own_stats(void *arg, cudaStream_t stream, void *y)
+{
+    struct own_stats *own = arg;
+    struct cuda_ctx *cu = own->cu;
+    const struct ff_tensor src = {y, own->M * own->K, cuda_type_bytes(cu->type)};
+    cudaStream_t before = cu->stream;
+    cu->stream = stream;
+    cuda_bn_stats((struct ff_ops_ctx *)cu, &own->stats, &src, own->M, own->K);
+    cu->stream = before;
+}
+
+/* The fastest plain engine with a pass over its result, which is kept as the plain
+ * problem's choice unless that has one. */
+static int tune_own_stats(struct dnn_tuned *tuned, struct cuda_ctx *cu,
+                          struct dnn_problem problem, struct ff_err *err)
+{
+    const struct ff_conv_shape *s = &problem.shape;
+    struct own_stats own = {.cu = cu, .K = s->K};
+    char text[DNN_PROBLEM_TEXT];
+    own.M = (int64_t)s->N * ff_conv_out(s->H, s->R, s->stride, s->pad) *
+            ff_conv_out(s->W, s->S, s->stride, s->pad);
+    problem.kind = DNN_FWD;
+    int rc =
+        cuda_alloc_bytes(cu, &own.stats.data, 2 * (size_t)s->K * sizeof(double), err);
+    if (rc)
+        return rc;
+    cudaStreamSynchronize(cu->stream); /* partial sums and tickets are free */
+    rc = tune(tuned, cu->dnn, &problem,
+              (struct dnn_tuning){.follow = queue_own_stats, .arg = &own}, err);
+    if (!rc && !cuda_choices_get(&cu->dnn->cache, dnn_problem_text(text, &problem)))
+        rc = keep(cu->dnn, &problem, tuned->choice, err);
+    cudaFree(own.stats.data);
+    return rc;
+}
+
+/* Times the problem's engines. That there is none may be of today, and is not kept. */
+static int tune_and_keep(struct cuda_ctx *cu, const struct dnn_problem *problem,
                          const char *text, struct ff_err *err)
 {
-    char choice[DNN_CHOICE_TEXT];
-    int rc = tune(d, choice, problem, err);
-    if (!rc)
-        rc = cuda_choices_set(&d->choices, text, choice, err);
-    if (!rc && strcmp(choice, NO_STATS) != 0) {
-        rc = cuda_choices_set(&d->cache, text, choice, err);
-        d->tuned = true;
-        save_cache(d);
+    struct cuda_dnn *d = cu->dnn;
+    struct dnn_tuned tuned, own;
+    bool stats = problem->kind == DNN_FWD_STATS;
+    int rc = tune(&tuned, d, problem, (struct dnn_tuning){.follow = NULL}, err);
+    if (rc == FF_EUSAGE && stats)
+        return cuda_choices_set(&d->choices, text, NO_STATS, err);
+    if (!rc && stats) {
+        rc = tune_own_stats(&own, cu, *problem, err);
+        if (!rc && own.ms < tuned.ms)
+            strcpy(tuned.choice, OWN_STATS);
+        rc = rc == FF_EUSAGE ? 0 : rc; /* no plain engine */
     }
-    return rc;
+    if (!rc)
+        rc = cuda_choices_set(&d->choices, text, tuned.choice, err);
+    return rc ? rc : keep(d, problem, tuned.choice, err);
 }
 
-/* *plan NULL where there are no channel sums to be had. */
+static bool is_engine(enum dnn_kind kind, const char *choice)
+{
+    return kind != DNN_FWD_STATS ||
+           (strcmp(choice, NO_STATS) != 0 && strcmp(choice, OWN_STATS) != 0);
+}
+
+/* *plan NULL where the channel sums are not to come out of it. */
 static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
                      const struct ff_conv_shape *shape, enum dnn_kind kind,
                      struct ff_err *err)
@@ -175,19 +233,21 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
     if (!cuda_choices_get(&d->choices, text)) {
         struct ff_err inner = FF_ERR_INIT;
         /* A cache that another version wrote, or a hand, is no reason to stop. */
-        rc = cached ? dnn_plan_create(plan, &d->target, &problem, cached, &inner)
-                    : FF_EDATA;
+        rc = !cached ? FF_EDATA
+             : is_engine(kind, cached)
+                 ? dnn_plan_create(plan, &d->target, &problem, cached, &inner)
+                 : 0;
         if (!rc)
             rc = cuda_choices_set(&d->choices, text, cached, err);
         else if (rc == FF_EDATA)
-            rc = tune_and_keep(d, &problem, text, err);
+            rc = tune_and_keep(cu, &problem, text, err);
         else
             ff_err_set(err, rc, "%s", inner.text);
         if (rc)
             return rc;
     }
     const char *choice = cuda_choices_get(&d->choices, text);
-    if (strcmp(choice, NO_STATS) == 0)
+    if (!is_engine(kind, choice))
         return 0;
     if (!*plan)
         rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
@@ -221,7 +281,7 @@ static int make_plans(struct cuda_ctx *cu, struct ff_conv *conv, bool training,
         rc = make_plan(cu, &conv->forward, s, DNN_FWD, err);
     if (!rc && training)
         rc = make_plan(cu, &conv->by_weights, s, DNN_BWD_WEIGHTS, err);
-    if (!rc && training)
+    if (!rc && training && !s->pixels)
         rc = make_plan(cu, &conv->by_data, s, DNN_BWD_DATA, err);
     return rc;
 }
@@ -258,7 +318,7 @@ void cuda_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     conv->packed = conv->weight ? conv->weight : weight->data;
     if (conv->weight)
         cuda_cast_later(cuda_of(ctx), conv->weight, cuda_of(ctx)->type, weight->data,
-                        CUDA_F32, conv->weight_count);
+                        conv->weight_count);
 }
 
 static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, void *x, void *w,
@@ -294,6 +354,7 @@ void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     const struct ff_conv_shape *s = &conv->shape;
+    assert(conv->by_data); /* not of the pixels */
     cuda_cast_flush(cu, true);
     execute(cu, conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
     if (add)
@@ -309,6 +370,5 @@ void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     void *out = conv->dweight ? conv->dweight : dweight->data;
     execute(cu, conv->by_weights, src->data, out, ddst->data, NULL, NULL);
     if (conv->dweight)
-        cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, cu->type,
-                        conv->weight_count);
+        cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, conv->weight_count);
 }

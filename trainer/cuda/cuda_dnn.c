@@ -164,16 +164,22 @@ static void hold_compiler(void)
     dlopen(name, RTLD_LAZY | RTLD_NODELETE);
 }
 
-static int target_open(struct dnn_target *target, cudnnBackendAttributeName_t name,
-                       cudnnBackendAttributeType_t type, int64_t count,
-                       const void *values, struct ff_err *err)
+void dnn_target_open(struct dnn_target *target, cudnnHandle_t handle)
+{
+    *target = (struct dnn_target){.handle = handle};
+    hold_compiler();
+}
+
+int dnn_target_open_json(struct dnn_target *target, const char *json,
+                         struct ff_err *err)
 {
     struct build b = {.count = 0};
-    *target = (struct dnn_target){.properties = NULL};
+    *target = (struct dnn_target){.handle = NULL};
     hold_compiler();
     target->properties =
         make(&b, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "device properties");
-    set(&b, target->properties, name, type, count, values);
+    set(&b, target->properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
+        CUDNN_TYPE_CHAR, (int64_t)strlen(json), json);
     if (finalize(&b, target->properties, "device properties"))
         return 0;
     shrink(&b, 0);
@@ -181,24 +187,38 @@ static int target_open(struct dnn_target *target, cudnnBackendAttributeName_t na
     return ff_err_set(err, FF_EFAIL, "cuDNN %zu: %s", cudnnGetVersion(), b.text);
 }
 
-int dnn_target_open(struct dnn_target *target, cudnnHandle_t handle, struct ff_err *err)
-{
-    return target_open(target, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                       &handle, err);
-}
-
-int dnn_target_open_json(struct dnn_target *target, const char *json,
-                         struct ff_err *err)
-{
-    return target_open(target, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
-                       CUDNN_TYPE_CHAR, (int64_t)strlen(json), json, err);
-}
-
 void dnn_target_close(struct dnn_target *target)
 {
     if (target->properties)
         cudnnBackendDestroyDescriptor(target->properties);
-    target->properties = NULL;
+    *target = (struct dnn_target){.handle = NULL};
+}
+
+/* Graph and plan know a device by its handle; heuristics and engine take the graph's.
+ * Without a handle, its properties go to all but the graph. cuDNN's header calls the
+ * attributes of the handle deprecated, but a plan that is made of properties is only
+ * documented as one to be written out, read with a handle, and executed then. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static const cudnnBackendAttributeName_t graph_handle =
+    CUDNN_ATTR_OPERATIONGRAPH_HANDLE;
+static const cudnnBackendAttributeName_t plan_handle = CUDNN_ATTR_EXECUTION_PLAN_HANDLE;
+#pragma GCC diagnostic pop
+
+static void set_handle(struct build *b, cudnnBackendDescriptor_t d,
+                       cudnnBackendAttributeName_t name,
+                       const struct dnn_target *target)
+{
+    if (target->handle)
+        set(b, d, name, CUDNN_TYPE_HANDLE, 1, &target->handle);
+}
+
+static void set_properties(struct build *b, cudnnBackendDescriptor_t d,
+                           cudnnBackendAttributeName_t name,
+                           const struct dnn_target *target)
+{
+    if (target->properties)
+        set_descriptor(b, d, name, target->properties);
 }
 
 /* -- the operation graph -- */
@@ -292,6 +312,7 @@ static cudnnBackendDescriptor_t statistics(struct build *b, cudnnBackendDescript
 }
 
 static cudnnBackendDescriptor_t operation_graph(struct build *b,
+                                                const struct dnn_target *target,
                                                 const struct dnn_problem *problem)
 {
     const struct ff_conv_shape *s = &problem->shape;
@@ -322,6 +343,7 @@ static cudnnBackendDescriptor_t operation_graph(struct build *b,
     graph = make(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "operation graph");
     set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
         stats ? 2 : 1, operations);
+    set_handle(b, graph, graph_handle, target);
     finalize(b, graph, "operation graph");
     return graph;
 }
@@ -452,7 +474,7 @@ static cudnnBackendDescriptor_t make_engine(struct build *b,
     cudnnBackendDescriptor_t e = make(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR, "engine");
     set_descriptor(b, e, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
     set_i64(b, e, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, index);
-    set_descriptor(b, e, CUDNN_ATTR_ENGINE_DEVICEPROP, target->properties);
+    set_properties(b, e, CUDNN_ATTR_ENGINE_DEVICEPROP, target);
     finalize(b, e, "engine");
     return e;
 }
@@ -537,7 +559,7 @@ static int list_heuristic(struct dnn_candidates *list, struct build *b,
         make(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, "heuristics");
     set_descriptor(b, h, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     set(b, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    set_descriptor(b, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, target->properties);
+    set_properties(b, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, target);
     if (!finalize(b, h, "heuristics") ||
         !ok(b,
             cudnnBackendGetAttribute(h, CUDNN_ATTR_ENGINEHEUR_RESULTS,
@@ -613,7 +635,7 @@ int dnn_list(struct dnn_candidates *candidates, const struct dnn_target *target,
     struct build b = {.count = 0};
     int rc = 0;
     *candidates = (struct dnn_candidates){0};
-    cudnnBackendDescriptor_t graph = operation_graph(&b, problem);
+    cudnnBackendDescriptor_t graph = operation_graph(&b, target, problem);
     if (b.status && CUDNN_STATUS_CATEGORY(b.status) != CUDNN_STATUS_NOT_SUPPORTED)
         rc = fail(err, &b, problem);
     for (int i = 0; i < 2 && !rc && graph; i++) {
@@ -646,7 +668,8 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
     struct build *b = &p->build;
     char text[DNN_PROBLEM_TEXT];
     int64_t one = 0;
-    cudnnBackendDescriptor_t engine, cfg, graph = operation_graph(b, &p->problem);
+    cudnnBackendDescriptor_t engine, cfg, graph;
+    graph = operation_graph(b, target, &p->problem);
     if (b->status)
         return fail(err, b, &p->problem);
     engine = make_engine(b, graph, target, p->chosen.engine);
@@ -657,8 +680,8 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
     cfg = make_config(b, engine, &p->chosen);
     p->plan = make(b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "plan");
     set_descriptor(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, cfg);
-    set_descriptor(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                   target->properties);
+    set_handle(b, p->plan, plan_handle, target);
+    set_properties(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target);
     finalize(b, p->plan, "plan");
     if (!b->status)
         ok(b,

@@ -49,15 +49,16 @@ struct dnn_problem {
 #define DNN_PROBLEM_TEXT 128
 char *dnn_problem_text(char out[DNN_PROBLEM_TEXT], const struct dnn_problem *problem);
 
-/* The device that plans are for. */
+/* The device that plans are for: one that is here, or one that is described. */
 struct dnn_target {
+    cudnnHandle_t handle; /* lives as long as the plans; or NULL */
     cudnnBackendDescriptor_t properties;
     int64_t workspace_limit_bytes; /* of plans made without a choice; 0 = none */
 };
 /* The device of a handle. Both leave the limit at 0. */
-int dnn_target_open(struct dnn_target *target, cudnnHandle_t handle,
-                    struct ff_err *err);
-/* A device as cuDNN describes it in JSON; see tests/fixtures/deviceprop. */
+void dnn_target_open(struct dnn_target *target, cudnnHandle_t handle);
+/* A device as cuDNN describes it in JSON, for plans that are not executed; see
+ * tests/fixtures/deviceprop. */
 int dnn_target_open_json(struct dnn_target *target, const char *json,
                          struct ff_err *err);
 void dnn_target_close(struct dnn_target *target);
@@ -108,7 +109,7 @@ int dnn_plan_execute(struct dnn_plan *plan, cudnnHandle_t handle, void *workspac
 
 struct dnn_tuned {
     char choice[DNN_CHOICE_TEXT];
-    double ms;   /* of one call */
+    double ms;   /* of one call, with what follows it */
     int timed;   /* candidates that ran */
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
@@ -122,6 +123,10 @@ struct dnn_tuned {
 struct dnn_tuning {
     bool every_engine, runtime_compiled;
     int64_t workspace_limit_bytes; /* 0 = none */
+    /* Queues what is to be timed with every call, on y as the call leaves it; or NULL.
+     */
+    void (*follow)(void *arg, cudaStream_t stream, void *y);
+    void *arg; /* of it */
 };
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,

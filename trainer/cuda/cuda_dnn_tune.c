@@ -27,6 +27,7 @@ enum { X, W, Y, SUM, SUM_SQ, WORKSPACE, BUFFERS };
 /* What all candidates of a problem share. */
 struct rig {
     cudnnHandle_t handle;
+    const struct dnn_tuning *tuning;
     cudaStream_t stream;
     cudaEvent_t begin, end;
     void *data[BUFFERS];
@@ -89,7 +90,7 @@ static bool fill(struct rig *r, int which, size_t bytes, const void *block,
 }
 
 static bool rig_open(struct rig *r, cudnnHandle_t handle,
-                     const struct dnn_problem *problem)
+                     const struct dnn_problem *problem, const struct dnn_tuning *tuning)
 {
     const struct ff_conv_shape *s = &problem->shape;
     enum { BLOCK_BYTES = 1 << 20 };
@@ -99,7 +100,7 @@ static bool rig_open(struct rig *r, cudnnHandle_t handle,
     size_t x = (size_t)s->N * (size_t)s->H * (size_t)s->W * (size_t)s->C;
     size_t w = (size_t)s->K * (size_t)s->R * (size_t)s->S * (size_t)(s->C / s->groups);
     size_t y = (size_t)s->N * P * Q * (size_t)s->K;
-    *r = (struct rig){.handle = handle};
+    *r = (struct rig){.handle = handle, .tuning = tuning};
     void *block = malloc(BLOCK_BYTES);
     if (!block) {
         r->status = cudaErrorMemoryAllocation;
@@ -151,12 +152,15 @@ static bool grow_workspace(struct rig *r, size_t bytes)
 
 static bool queue(struct rig *r, struct dnn_plan *plan, int calls, struct ff_err *err)
 {
-    for (int i = 0; i < calls; i++)
+    for (int i = 0; i < calls; i++) {
         if (dnn_plan_execute(plan, r->handle,
                              dnn_plan_workspace_bytes(plan) ? r->data[WORKSPACE] : NULL,
                              r->data[X], r->data[W], r->data[Y], r->data[SUM],
                              r->data[SUM_SQ], err))
             return false;
+        if (r->tuning->follow)
+            r->tuning->follow(r->tuning->arg, r->stream, r->data[Y]);
+    }
     return true;
 }
 
@@ -294,7 +298,7 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
                         text, cudnnGetVersion(), list.refused);
         goto done;
     }
-    if (!rig_open(&rig, handle, problem)) {
+    if (!rig_open(&rig, handle, problem, tuning)) {
         rc = ff_err_set(err,
                         rig.status == cudaErrorMemoryAllocation ? FF_ENOMEM : FF_EFAIL,
                         "%s: %s: %s", text, rig.what, cudaGetErrorString(rig.status));

@@ -134,6 +134,21 @@ FF_HD float cuda_dtarget(float cosine, float logit, float log_sum, float factor,
     return fabsf(cosine) > 1.0f ? 0.0f : g;
 }
 
+/* S, the scale of an fp16 head's gradients: the largest power of two by which no half
+ * overflows, whatever the batch. A cosine's gradient reaches s / N, but a centre's is
+ * the sum over all that pull at it, N times as much: s. So s S <= 65504, less 2^-10 for
+ * the halves that are summed. To bound a cosine's alone, by s S / N <= 2^11, would let
+ * a centre overflow where a quarter of a batch of 128 pulls at it. What is too small
+ * for a half sums to less than CLS N 2^-39 of a row's s / N: 2e-5 with 93,431 classes
+ * and 128. An exact margin's derivative has no bound and is clamped; the embeddings'
+ * gradient is f32. */
+FF_HD double cuda_head_scale(double s)
+{
+    int exponent;
+    frexp(65440 / s, &exponent);
+    return ldexp(1.0, exponent - 1);
+}
+
 /* Into the range of fp16; a NaN passes. */
 FF_HD float cuda_clamp_half(float x)
 {

@@ -8,8 +8,8 @@
  * of W.
  *
  * fp16 head: a copy Wn of unit centres in halves, written by the update. Cosines are
- * halves, G has a static scale S, the largest power of two with s S / N <= 2^11 (a
- * cosine's gradient reaches s / N, and the backbone's loss scale would overflow it).
+ * halves, G and the centres' gradient have a static scale S (cuda_head_scale): the
+ * backbone's loss scale would overflow them.
  *
  * The label's column is the only one with a margin; its logit and derivative are taken
  * out first. The softmax reads each row once, in chunks that give (max, sum of exp); a
@@ -457,13 +457,6 @@ static int make_products(struct cuda_ctx *cu, struct ff_head_plan *h,
     return rc;
 }
 
-/* The largest power of two by which the largest gradient of a cosine stays within 2^11,
- * a 32nd of the largest half. */
-static double static_scale(double largest)
-{
-    return exp2(floor(log2(2048 / largest)));
-}
-
 int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
                      const struct ff_head_shape *s, struct ff_err *err)
 {
@@ -487,7 +480,7 @@ int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
     h->margin.scale = s->scale;
     h->margin.margin = s->margin;
     if (h->type != CUDA_F32)
-        h->static_scale = static_scale((double)s->scale / s->N);
+        h->static_scale = cuda_head_scale((double)s->scale);
     list_blocks(blocks, h);
     int rc = 0;
     for (int i = 0; i < BLOCKS && !rc; i++)

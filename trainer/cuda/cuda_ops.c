@@ -110,7 +110,7 @@ static void upload(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *s
     FF_TRY_CUDA(cu,
                 cudaMemcpyAsync(to, src, bytes, cudaMemcpyHostToDevice, cu->stream));
     if (wide) {
-        cuda_cast_later(cu, dst->data, cu->type, wide, CUDA_F32, dst->count);
+        cuda_cast_later(cu, dst->data, cu->type, wide, dst->count);
         cuda_cast_flush(cu, true);
     }
     FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
@@ -131,7 +131,7 @@ static void download(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor 
             cuda_fail(cu, rc, &err);
             return;
         }
-        cuda_cast_later(cu, wide, CUDA_F32, src->data, cu->type, src->count);
+        cuda_cast_later(cu, wide, CUDA_F32, src->data, src->count);
         cuda_cast_flush(cu, false);
         from = wide;
     }
@@ -256,6 +256,7 @@ static const struct ff_ops table = {
     .sync = sync,
     .step = cuda_step,
     .loss = cuda_step_loss,
+    .late_losses = cuda_step_late_losses,
     .step_result = cuda_step_result,
     .loss_scale = loss_scale,
     .set_loss_scale = set_loss_scale,

@@ -93,6 +93,7 @@ struct cuda_ctx {
     int64_t step;      /* number of the last one queued */
     int64_t told;      /* number of the last whose result was asked for */
     int64_t loss_step; /* number of the last whose loss was seen */
+    int64_t late_losses;
     cudaEvent_t loss_known;
     bool capturing;
     cudaGraphExec_t graph;
@@ -161,12 +162,14 @@ bool cuda_step_stage(struct cuda_ctx *cu, const struct ff_step *step);
 /* After the kernel that writes a loss. */
 void cuda_step_loss_queued(struct cuda_ctx *cu);
 float cuda_step_loss(struct ff_ops_ctx *ctx);
+int64_t cuda_step_late_losses(struct ff_ops_ctx *ctx);
 void cuda_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result);
 
 /* -- casts (cuda_cast.cu) -- */
-/* Queues dst (of `to`) = src (of `from`), count elements, for the next flush. */
+/* Queues dst (of `to`) = src, count elements, for the next flush: from f32 to the
+ * context's halves, or back. */
 void cuda_cast_later(struct cuda_ctx *cu, void *dst, enum cuda_type to, const void *src,
-                     enum cuda_type from, int64_t count);
+                     int64_t count);
 /* Weights: halves that convolutions are about to read. Else gradients, widened. */
 void cuda_cast_flush(struct cuda_ctx *cu, bool weights);
 /* dst += add, both of `type`. */

@@ -225,11 +225,18 @@ float cuda_step_loss(struct ff_ops_ctx *ctx)
         return NAN;
     /* The kernel's stores to host memory are visible with the event; a graph's event
      * that was not yet waiting would show here, and then the stream is waited for. */
-    if (cu->report->loss[slot].step != cu->step &&
-        !FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream)))
-        return NAN;
+    if (cu->report->loss[slot].step != cu->step) {
+        cu->late_losses++;
+        if (!FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream)))
+            return NAN;
+    }
     cu->loss_step = cu->step;
     return cu->report->loss[slot].step == cu->step ? cu->report->loss[slot].loss : NAN;
+}
+
+int64_t cuda_step_late_losses(struct ff_ops_ctx *ctx)
+{
+    return cuda_of(ctx)->late_losses;
 }
 
 void cuda_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result)

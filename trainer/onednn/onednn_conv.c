@@ -139,8 +139,8 @@ static bool create_passes(struct ff_ops_ctx *ctx, struct ff_conv *conv)
         FF_TRY_DNNL(ctx, ff_md_create(&dst, 4, dst_dims, dnnl_nhwc));
     int passes = conv->training ? 3 : 1;
     for (int pass = 0; ok && pass < passes; pass++) {
-        if (pass == FF_CONV_BWD_DATA && s->C == 3)
-            continue; /* nobody asks for the gradient of the pixels */
+        if (pass == FF_CONV_BWD_DATA && s->pixels)
+            continue;
         ok = FF_TRY_DNNL(ctx, ff_pd_conv(&pd[pass], onednn(ctx)->engine,
                                          (enum ff_conv_pass)pass, conv->training, src,
                                          weight, dst, stride, pad, onednn(ctx)->attr,
