@@ -70,8 +70,8 @@ void cuda_gemm_destroy(struct cuda_gemm *gemm)
     delete gemm;
 }
 
-void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *gemm, void *dst,
-                   const void *a, const void *b)
+void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *gemm, float alpha,
+                   void *dst, const void *a, const void *b)
 {
     const struct cuda_gemm_shape s = gemm->shape;
     emulator_queue(cu->stream, [=] {
@@ -83,7 +83,7 @@ void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *gemm, void *dst,
                         value(s.in, a,
                               s.transpose_a ? k * s.ld_a + m : m * s.ld_a + k) *
                         value(s.in, b, s.transpose_b ? n * s.ld_b + k : k * s.ld_b + n);
-                put(s.out, dst, m * s.ld_dst + n, sum);
+                put(s.out, dst, m * s.ld_dst + n, alpha * sum);
             }
     });
 }

@@ -212,20 +212,22 @@ Test(cuda_formulas, a_cosine_that_the_clamp_cut_has_no_gradient)
     cr_assert(isnan(cuda_dcosine(NAN, NAN, 64, 1)));
 }
 
-/* A centre's gradient reaches s S, from halves that are rounded. */
-Test(cuda_formulas, a_head_scale_is_the_largest_that_cannot_overflow)
+/* Of a cosine's gradient, s / N within 2^11, and of a centre's, s within the halves. */
+Test(cuda_formulas, a_head_scale_is_the_largest_within_its_limit)
 {
-    static const double known[][2] = {{1, 32768}, {64, 512}, {128, 256}, {4096, 8}};
+    static const double known[][3] = {{0.5, 2048, 4096}, {1, 65440, 32768},
+                                      {64, 65440, 512},  {128, 65440, 256},
+                                      {4096, 65440, 8},  {64, 64, 1}};
     static const double scales[] = {1e-3, 0.1, 1,   1.99, 2,  30,
                                     63.9, 64,  128, 4096, 1e4};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        cr_assert(eq(dbl, cuda_head_scale(known[i][0]), known[i][1]));
+        cr_assert(eq(dbl, cuda_head_scale(known[i][0], known[i][1]), known[i][2]));
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
         int exponent;
-        double S = cuda_head_scale(scales[i]), most = scales[i] * S * (1 + 1.0 / 1024);
+        double S = cuda_head_scale(scales[i], 65440), most = scales[i] * S;
         cr_assert(eq(dbl, frexp(S, &exponent), 0.5));
-        cr_assert(le(dbl, most, 65504));
-        cr_assert(gt(dbl, 2 * most, 65504));
+        cr_assert(le(dbl, most * (1 + 1.0 / 1024), 65504));
+        cr_assert(gt(dbl, 2 * most, 65440));
     }
 }
 

@@ -134,18 +134,13 @@ FF_HD float cuda_dtarget(float cosine, float logit, float log_sum, float factor,
     return fabsf(cosine) > 1.0f ? 0.0f : g;
 }
 
-/* S, the scale of an fp16 head's gradients: the largest power of two by which no half
- * overflows, whatever the batch. A cosine's gradient reaches s / N, but a centre's is
- * the sum over all that pull at it, N times as much: s. So s S <= 65504, less 2^-10 for
- * the halves that are summed. To bound a cosine's alone, by s S / N <= 2^11, would let
- * a centre overflow where a quarter of a batch of 128 pulls at it. What is too small
- * for a half sums to less than CLS N 2^-39 of a row's s / N: 2e-5 with 93,431 classes
- * and 128. An exact margin's derivative has no bound and is clamped; the embeddings'
- * gradient is f32. */
-FF_HD double cuda_head_scale(double s)
+/* The largest power of two that leaves `largest` times it within `limit`: a scale of
+ * gradients in halves. A limit of 65440 is the largest half less 2^-10, for a sum of
+ * halves that were rounded. */
+FF_HD double cuda_head_scale(double largest, double limit)
 {
     int exponent;
-    frexp(65440 / s, &exponent);
+    frexp(limit / largest, &exponent);
     return ldexp(1.0, exponent - 1);
 }
 

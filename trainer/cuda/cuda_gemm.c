@@ -167,13 +167,13 @@ fail:
     return rc;
 }
 
-void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *g, void *dst,
-                   const void *a, const void *b)
+void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *g, float alpha,
+                   void *dst, const void *a, const void *b)
 {
-    const float one = 1, zero = 0;
+    const float zero = 0;
     cublasStatus_t status = cublasLtMatmul(
-        cu->lt->handle, g->op, &one, b, g->b, a, g->a, &zero, dst, g->dst, dst, g->dst,
-        &g->algorithm, cu->workspace, WORKSPACE_BYTES, cu->stream);
+        cu->lt->handle, g->op, &alpha, b, g->b, a, g->a, &zero, dst, g->dst, dst,
+        g->dst, &g->algorithm, cu->workspace, WORKSPACE_BYTES, cu->stream);
     if (status != CUBLAS_STATUS_SUCCESS) {
         struct ff_err err = FF_ERR_INIT;
         char call[96];

@@ -34,9 +34,10 @@ void cuda_gemm_close(struct cuda_ctx *cu);
 int cuda_gemm_create(struct cuda_gemm **out, struct cuda_ctx *cu,
                      const struct cuda_gemm_shape *shape, struct ff_err *err);
 void cuda_gemm_destroy(struct cuda_gemm *gemm);
-/* Queues the product; a failure goes into the context. Device pointers. */
-void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *gemm, void *dst,
-                   const void *a, const void *b);
+/* Queues dst = alpha op(a) op(b), multiplied in f32; a failure goes into the context.
+ * Device pointers. */
+void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *gemm, float alpha,
+                   void *dst, const void *a, const void *b);
 /* Version of the library, as it prints. */
 void cuda_gemm_version(char *out, size_t capacity);
 

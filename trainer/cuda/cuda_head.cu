@@ -8,8 +8,11 @@
  * of W.
  *
  * fp16 head: a copy Wn of unit centres in halves, written by the update. Cosines are
- * halves, G and the centres' gradient have a static scale S (cuda_head_scale): the
- * backbone's loss scale would overflow them.
+ * halves, G has a static scale S, as the loss scale would overflow it: the largest
+ * power of two with s S / N <= 2^11 (a cosine's gradient reaches s / N). A centre's
+ * gradient is the sum over all that pull at it, N times as much: its own scale is the
+ * largest that keeps s within the halves, and the product changes from one to the
+ * other.
  *
  * The label's column is the only one with a margin; its logit and derivative are taken
  * out first. The softmax reads each row once, in chunks that give (max, sum of exp); a
@@ -35,6 +38,7 @@ struct ff_head_plan {
     int64_t ld;               /* columns of a row of logits */
     int chunks;               /* of a row */
     double static_scale;      /* S; 0 in f32: the loss scale counts */
+    double centre_scale;      /* of dweight; 0 likewise */
     void *unit;               /* (N, D) of type: unit embeddings */
     float *embedding_invnorm; /* (N) */
     float *weight_invnorm;    /* (ld) */
@@ -297,7 +301,7 @@ template <class T> struct update_args {
     float *invnorm;           /* (CLS) */
     const struct cuda_state *state;
     const struct cuda_step_head *head;
-    double static_scale;
+    double centre_scale;
     int64_t CLS;
     int D;
     float momentum, decay;
@@ -327,8 +331,8 @@ template <class T, int V> static __global__ void update_kernel(update_args<T> a)
     }
     dot = warp_sum(dot);
     /* In f32 the products carried 1 / |w| already, and the loss scale. */
-    bool f32 = a.static_scale == 0;
-    float factor = (float)(1.0 / (f32 ? a.state->used_scale : a.static_scale));
+    bool f32 = a.centre_scale == 0;
+    float factor = (float)(1.0 / (f32 ? a.state->used_scale : a.centre_scale));
     FF_UNROLL
     for (int k = 0; k < V; k++) {
         int d = (k * 32 + lane) * LANES;
@@ -479,8 +483,10 @@ int cuda_head_create(struct ff_ops_ctx *ctx, struct ff_head_plan **out,
     h->margin.exact = s->margin_grad == FF_MARGIN_GRAD_EXACT;
     h->margin.scale = s->scale;
     h->margin.margin = s->margin;
-    if (h->type != CUDA_F32)
-        h->static_scale = cuda_head_scale((double)s->scale);
+    if (h->type != CUDA_F32) {
+        h->static_scale = cuda_head_scale((double)s->scale / s->N, 2048);
+        h->centre_scale = cuda_head_scale(s->scale, 65440);
+    }
     list_blocks(blocks, h);
     int rc = 0;
     for (int i = 0; i < BLOCKS && !rc; i++)
@@ -550,7 +556,7 @@ void cuda_head_fwd(struct ff_ops_ctx *ctx, struct ff_head_plan *h,
         using T = decltype(t);
         normalise(cu, static_cast<T *>(h->unit), h->embedding_invnorm,
                   as<const float>(embedding), s->N, s->D);
-        cuda_gemm_run(cu, h->forward, h->cosine, h->unit,
+        cuda_gemm_run(cu, h->forward, 1, h->cosine, h->unit,
                       h->type == CUDA_F32 ? weight->data : h->unit_weight);
         softmax_args<T> a = softmax_arguments<T>(cu, h);
         launch(cu, "target", target_kernel<T>, dim3(blocks_for(s->N, THREADS, 1 << 30)),
@@ -575,9 +581,10 @@ void cuda_head_bwd(struct ff_ops_ctx *ctx, struct ff_head_plan *h,
                dim3((unsigned int)h->chunks, (unsigned int)s->N), dim3(THREADS),
                softmax_arguments<T>(cu, h));
     });
-    cuda_gemm_run(cu, h->by_embedding, h->dunit, h->cosine,
+    cuda_gemm_run(cu, h->by_embedding, 1, h->dunit, h->cosine,
                   h->type == CUDA_F32 ? weight->data : h->unit_weight);
-    cuda_gemm_run(cu, h->by_weight, h->dweight, h->cosine, h->unit);
+    float alpha = h->static_scale == 0 ? 1 : (float)(h->centre_scale / h->static_scale);
+    cuda_gemm_run(cu, h->by_weight, alpha, h->dweight, h->cosine, h->unit);
     if (h->type == CUDA_F16)
         launch(
             cu, "finite", finite_kernel,
@@ -611,7 +618,7 @@ void cuda_head_update(struct ff_ops_ctx *ctx, struct ff_head_plan *h,
                             h->weight_invnorm,
                             cu->state,
                             cuda_step_values(cu),
-                            h->static_scale,
+                            h->centre_scale,
                             s->CLS,
                             s->D,
                             (float)sgd->momentum,

@@ -93,7 +93,7 @@ void cuda_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int64_t count = (int64_t)N * D;
     if (!l)
         return;
-    cuda_gemm_run(cu, l->forward, dst->data, src->data, weight->data);
+    cuda_gemm_run(cu, l->forward, 1, dst->data, src->data, weight->data);
     if (bias)
         launch(cu, "bias", bias_kernel, dim3(blocks_for(count, THREADS, 1 << 30)),
                dim3(THREADS), as<float>(dst), as<const float>(bias), count, D);
@@ -108,8 +108,8 @@ void cuda_linear_bwd(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
     const struct cuda_linear *l = plan(cu, N, F, D);
     if (!l)
         return;
-    cuda_gemm_run(cu, l->by_src, dsrc->data, ddst->data, weight->data);
-    cuda_gemm_run(cu, l->by_weight, dweight->data, ddst->data, src->data);
+    cuda_gemm_run(cu, l->by_src, 1, dsrc->data, ddst->data, weight->data);
+    cuda_gemm_run(cu, l->by_weight, 1, dweight->data, ddst->data, src->data);
     if (dbias)
         launch(cu, "dbias", dbias_kernel, dim3(blocks_for(D, THREADS, 1 << 30)),
                dim3(THREADS), as<float>(dbias), as<const float>(ddst), N, D);
