@@ -80,7 +80,8 @@ LDLIBS += $(PKG_LIBS) -ldnnl -ldl -lm
 src = $(wildcard $(1)/*.c)
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON := $(call src,common)
-DATA := $(filter-out trainer/data/ff_data.c,$(call src,trainer/data))
+# Not DATA: that is the folder given to lfw-reference.
+DATA_SOURCES := $(filter-out trainer/data/ff_data.c,$(call src,trainer/data))
 TRAINER := $(filter-out trainer/ff_train.c,$(call src,trainer)) $(call src,trainer/ref) \
 	$(call src,trainer/onednn) trainer/cuda/cuda_choices.c
 EVAL := $(filter-out eval/ff_eval.c,$(call src,eval))
@@ -125,7 +126,7 @@ $(B)/obj/onnx.pb-c.o: $(B)/gen/onnx.pb-c.c
 $(B)/obj/trainer/onnx_file.o $(B)/obj/tests/unit/test_onnx_file.o: $(B)/gen/onnx.pb-c.c
 
 $(B)/libffcommon.a: $(call obj,$(COMMON))
-$(B)/libffdata.a: $(call obj,$(DATA))
+$(B)/libffdata.a: $(call obj,$(DATA_SOURCES))
 $(B)/libfftrainer.a: $(sort $(call obj,$(TRAINER)) $(ROWS)) $(B)/obj/onnx.pb-c.o
 $(B)/libffeval.a: $(call obj,$(EVAL))
 $(B)/libffharness.a: $(call obj,$(HARNESS))
