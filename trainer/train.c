@@ -186,7 +186,8 @@ static int set_up(struct ff_train *run, struct ff_err *err)
                                            .head_precision = p->head_precision,
                                            .device = p->device,
                                            .nondeterministic = !p->deterministic,
-                                           .tf32 = p->tf32};
+                                           .tf32 = p->tf32,
+                                           .engine_search = p->engine_search};
     rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, &backend, err);
     if (rc)
         return rc;

@@ -389,7 +389,8 @@ static int set_up(struct bench *b, struct ff_err *err)
                                            .head_precision = b->params.head_precision,
                                            .device = b->params.device,
                                            .nondeterministic = !b->params.deterministic,
-                                           .tf32 = b->params.tf32};
+                                           .tf32 = b->params.tf32,
+                                           .engine_search = b->params.engine_search};
     int rc = ff_ops_open(&b->ops, &b->ctx, &reason, &options, err);
     if (rc)
         return rc;

@@ -28,8 +28,9 @@ struct cuda_dnn {
     struct cuda_choices_device device;
     struct cuda_choices choices; /* of this run; what is asked for first */
     struct cuda_choices cache;
-    bool tuned; /* the cache has entries that its file has not */
-    bool said;  /* that engines are being timed */
+    bool search; /* takes from the cache what a longer search chose, alone */
+    bool tuned;  /* the cache has entries that its file has not */
+    bool said;   /* that engines are being timed */
 };
 
 struct ff_conv {
@@ -54,6 +55,7 @@ int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
         return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
     dnn_target_open(&d->target, d->handle);
     d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    d->search = cu->engine_search;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
         *err = cu->error;
@@ -128,6 +130,7 @@ static int tune(struct dnn_tuned *tuned, struct cuda_dnn *d,
                 struct ff_err *err)
 {
     tuning.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    tuning.search = d->search;
     if (!d->said)
         ff_info("times the convolution engines of this GPU; the choices are kept for "
                 "later runs");
@@ -135,12 +138,25 @@ static int tune(struct dnn_tuned *tuned, struct cuda_dnn *d,
     return dnn_tune(tuned, &d->target, d->handle, problem, &tuning, err);
 }
 
+#define SEARCHED " searched"
+
+/* The cache's choice for a problem. A longer search keeps its choices twice: as such,
+ * and as the problem's, so that every run has the best that is known. */
+static const char *cached_choice(const struct cuda_dnn *d, const char *problem)
+{
+    char text[DNN_PROBLEM_TEXT + sizeof SEARCHED];
+    snprintf(text, sizeof text, "%s%s", problem, d->search ? SEARCHED : "");
+    return cuda_choices_get(&d->cache, text);
+}
+
 /* Keeps a choice at once: a run that is killed while it tunes has lost one problem. */
 static int keep(struct cuda_dnn *d, const struct dnn_problem *problem,
                 const char *choice, struct ff_err *err)
 {
-    char text[DNN_PROBLEM_TEXT];
+    char text[DNN_PROBLEM_TEXT + sizeof SEARCHED];
     int rc = cuda_choices_set(&d->cache, dnn_problem_text(text, problem), choice, err);
+    if (!rc && d->search)
+        rc = cuda_choices_set(&d->cache, strcat(text, SEARCHED), choice, err);
     d->tuned = true;
     if (!rc)
         save_cache(d);
@@ -184,7 +200,7 @@ static int tune_own_stats(struct dnn_tuned *tuned, struct cuda_ctx *cu,
     cudaStreamSynchronize(cu->stream); /* partial sums and tickets are free */
     rc = tune(tuned, cu->dnn, &problem,
               (struct dnn_tuning){.follow = queue_own_stats, .arg = &own}, err);
-    if (!rc && !cuda_choices_get(&cu->dnn->cache, dnn_problem_text(text, &problem)))
+    if (!rc && !cached_choice(cu->dnn, dnn_problem_text(text, &problem)))
         rc = keep(cu->dnn, &problem, tuned->choice, err);
     cudaFree(own.stats.data);
     return rc;
@@ -229,7 +245,7 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
     int rc = 0;
     *plan = NULL;
     dnn_problem_text(text, &problem);
-    const char *cached = cuda_choices_get(&d->cache, text);
+    const char *cached = cached_choice(d, text);
     if (!cuda_choices_get(&d->choices, text)) {
         struct ff_err inner = FF_ERR_INIT;
         /* A cache that another version wrote, or a hand, is no reason to stop. */

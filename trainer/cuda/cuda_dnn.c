@@ -654,6 +654,89 @@ int dnn_list(struct dnn_candidates *candidates, const struct dnn_target *target,
     return rc;
 }
 
+static void set_knob(struct choice *c, int64_t type, int64_t value)
+{
+    for (int i = 0; i < c->knob_count; i++)
+        if (c->knobs[i].type == type) {
+            c->knobs[i].value = value;
+            return;
+        }
+    if (c->knob_count < CUDNN_KNOB_TYPE_COUNTS)
+        add_knob(c, type, value);
+}
+
+/* All values of one knob of an engine, the others as in `from`. */
+static int list_values(struct dnn_candidates *list, struct build *b,
+                       cudnnBackendDescriptor_t knob, const struct choice *from)
+{
+    enum { MANY = 32 };
+    cudnnBackendKnobType_t type;
+    int64_t one, low, high, stride;
+    char text[DNN_CHOICE_TEXT];
+    int rc = 0;
+    if (!ok(b,
+            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_TYPE,
+                                     CUDNN_TYPE_KNOB_TYPE, 1, &one, &type),
+            "knob type") ||
+        !ok(b,
+            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE,
+                                     CUDNN_TYPE_INT64, 1, &one, &low),
+            "least value") ||
+        !ok(b,
+            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE,
+                                     CUDNN_TYPE_INT64, 1, &one, &high),
+            "largest value") ||
+        !ok(b,
+            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_STRIDE,
+                                     CUDNN_TYPE_INT64, 1, &one, &stride),
+            "step of values") ||
+        stride < 1)
+        return 0;
+    bool many = (high - low) / stride >= MANY;
+    for (int64_t v = low; v <= high && !rc; v = !many ? v + stride : v ? 2 * v : 1) {
+        struct choice c = *from;
+        set_knob(&c, type, v);
+        choice_text(text, &c);
+        rc = append(list, text, false);
+    }
+    return rc;
+}
+
+int dnn_neighbours(struct dnn_candidates *candidates, const struct dnn_target *target,
+                   const struct dnn_problem *problem, const char *choice,
+                   struct ff_err *err)
+{
+    struct build b = {.count = 0};
+    struct choice from;
+    char text[DNN_PROBLEM_TEXT];
+    cudnnBackendDescriptor_t knobs[CUDNN_KNOB_TYPE_COUNTS];
+    int64_t count = 0;
+    int rc = 0;
+    if (!choice_parse(&from, choice))
+        return ff_err_set(err, FF_EDATA, "%s: \"%s\" is no choice",
+                          dnn_problem_text(text, problem), choice);
+    cudnnBackendDescriptor_t graph = operation_graph(&b, target, problem);
+    cudnnBackendDescriptor_t engine = make_engine(&b, graph, target, from.engine);
+    if (b.status)
+        rc = fail(err, &b, problem);
+    else if (!is_runtime_compiled(engine)) {
+        for (int i = 0; i < CUDNN_KNOB_TYPE_COUNTS; i++)
+            knobs[i] = make(&b, CUDNN_BACKEND_KNOB_INFO_DESCRIPTOR, "knob");
+        if (!b.status)
+            ok(&b,
+               cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO,
+                                        CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                        CUDNN_KNOB_TYPE_COUNTS, &count, knobs),
+               "knobs");
+        for (int64_t i = 0; i < count && !b.status && !rc; i++)
+            rc = list_values(candidates, &b, knobs[i], &from);
+        if (rc)
+            ff_err_set(err, rc, "out of memory");
+    }
+    shrink(&b, 0);
+    return rc;
+}
+
 void dnn_candidates_free(struct dnn_candidates *candidates)
 {
     free(candidates->items);

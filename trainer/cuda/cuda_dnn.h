@@ -80,6 +80,14 @@ struct dnn_candidates {
  * makes a plan. None at all is no error. */
 int dnn_list(struct dnn_candidates *candidates, const struct dnn_target *target,
              const struct dnn_problem *problem, bool every_engine, struct ff_err *err);
+/* Adds, each once, the choices that differ from `choice` in the value of one knob: all
+ * values, of a knob with more than 32 (slices of a split) the powers of two. None for
+ * an engine that is compiled at run time: seconds each. FF_EDATA: no choice of the
+ * problem.
+ */
+int dnn_neighbours(struct dnn_candidates *candidates, const struct dnn_target *target,
+                   const struct dnn_problem *problem, const char *choice,
+                   struct ff_err *err);
 void dnn_candidates_free(struct dnn_candidates *candidates);
 
 /* -- plans -- */
@@ -121,7 +129,11 @@ struct dnn_tuned {
  * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
  * FF_EFAIL if the device is lost. */
 struct dnn_tuning {
-    bool every_engine, runtime_compiled;
+    /* Beyond the heuristics' offer: each engine with its default knobs, then the
+     * neighbours of the fastest, and of what was faster among them, until nothing is.
+     */
+    bool search;
+    bool runtime_compiled;
     int64_t workspace_limit_bytes; /* 0 = none */
     /* Queues what is to be timed with every call, on y as the call leaves it; or NULL.
      */

@@ -237,14 +237,16 @@ static enum verdict try_candidate(struct rig *r, struct dnn_plan *plan, double b
                : SKIPPED;
 }
 
+/* Of the list those from `from` on. */
 static int tune_all(struct dnn_tuned *tuned, struct rig *r,
                     const struct dnn_target *target, const struct dnn_problem *problem,
-                    const struct dnn_tuning *tuning, const struct dnn_candidates *list,
-                    bool runtime_compiled, struct ff_err *last)
+                    const struct dnn_candidates *list, int from, bool runtime_compiled,
+                    struct ff_err *last)
 {
+    const struct dnn_tuning *tuning = r->tuning;
     int64_t limit_bytes =
         tuning->workspace_limit_bytes ? tuning->workspace_limit_bytes : INT64_MAX;
-    for (int i = 0; i < list->count; i++) {
+    for (int i = from; i < list->count; i++) {
         struct dnn_plan *plan;
         double ms = 0;
         if (list->items[i].runtime_compiled != runtime_compiled)
@@ -279,6 +281,23 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
     return 0;
 }
 
+/* Downhill from the fastest, which its neighbours are timed against. */
+static int search(struct dnn_tuned *tuned, struct rig *r,
+                  const struct dnn_target *target, const struct dnn_problem *problem,
+                  struct dnn_candidates *list, struct ff_err *last)
+{
+    char from[DNN_CHOICE_TEXT] = "";
+    int rc = 0;
+    while (!rc && strcmp(from, tuned->choice) != 0) {
+        int timed = list->count;
+        memcpy(from, tuned->choice, sizeof from);
+        rc = dnn_neighbours(list, target, problem, from, last);
+        if (!rc)
+            rc = tune_all(tuned, r, target, problem, list, timed, false, last);
+    }
+    return rc;
+}
+
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
              const struct dnn_tuning *tuning, struct ff_err *err)
@@ -290,7 +309,7 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
     cudaStream_t before = NULL;
     *tuned = (struct dnn_tuned){.ms = 0};
     dnn_problem_text(text, problem);
-    int rc = dnn_list(&list, target, problem, tuning->every_engine, err);
+    int rc = dnn_list(&list, target, problem, tuning->search, err);
     if (rc)
         return rc;
     if (!list.count) {
@@ -308,9 +327,11 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
         rc = ff_err_set(err, FF_EFAIL, "%s: cuDNN does not take a stream", text);
         goto done;
     }
-    rc = tune_all(tuned, &rig, target, problem, tuning, &list, false, &last);
+    rc = tune_all(tuned, &rig, target, problem, &list, 0, false, &last);
     if (!rc && (tuning->runtime_compiled || !tuned->timed))
-        rc = tune_all(tuned, &rig, target, problem, tuning, &list, true, &last);
+        rc = tune_all(tuned, &rig, target, problem, &list, 0, true, &last);
+    if (!rc && tuning->search)
+        rc = search(tuned, &rig, target, problem, &list, &last);
     if (cudnnSetStream(handle, before) && !rc)
         rc = ff_err_set(&last, FF_EFAIL, "cuDNN does not take its stream back");
     if (rc)

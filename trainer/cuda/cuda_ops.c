@@ -425,6 +425,7 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
     cu->scales = cu->type == CUDA_F16;
     cu->deterministic = !options->nondeterministic;
     cu->tf32 = options->tf32;
+    cu->engine_search = options->engine_search;
     int rc = find_device(cu, options->device, err);
     if (!rc)
         rc = take_device(cu, err);

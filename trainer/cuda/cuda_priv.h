@@ -63,7 +63,7 @@ struct cuda_ctx {
     int device, multiprocessors;
     enum cuda_type type; /* of activations */
     enum cuda_type head_type;
-    bool deterministic, tf32;
+    bool deterministic, tf32, engine_search;
     bool scales;         /* the loss scale moves */
     struct ff_err error; /* first failure since the last sync */
     char description[512];
