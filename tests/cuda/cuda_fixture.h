@@ -20,19 +20,24 @@ static const struct precision precisions[] = {
 };
 enum { PRECISIONS = sizeof precisions / sizeof *precisions };
 
-static inline struct side cuda_open_side(int precision, int head_precision)
+static inline struct side cuda_open_with(const struct ff_ops_options *options)
 {
     struct side s = {0};
     struct ff_err err = FF_ERR_INIT;
-    const struct ff_ops_options options = {.backend = FF_BACKEND_CUDA,
-                                           .threads = 1,
-                                           .precision = precision,
-                                           .head_precision = head_precision};
-    int rc = ff_cuda_load(&s.ops, &s.ctx, &options, &err);
+    int rc = ff_cuda_load(&s.ops, &s.ctx, options, &err);
     if (rc == FF_EUSAGE)
         cr_skip_test("%s", err.text);
     cr_assert(eq(int, rc, 0), "%s", err.text);
     return s;
+}
+
+static inline struct side cuda_open_side(int precision, int head_precision)
+{
+    const struct ff_ops_options options = {.backend = FF_BACKEND_CUDA,
+                                           .threads = 1,
+                                           .precision = precision,
+                                           .head_precision = head_precision};
+    return cuda_open_with(&options);
 }
 
 /* An activation on `s` and the same, rounded values on ref: what both compute from. */

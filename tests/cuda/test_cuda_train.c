@@ -209,9 +209,13 @@ static char *choices_of(struct side *s)
 }
 
 /* Opens a backend with the choices, if any, and makes a convolution with sums. */
-static char *choices_made(const char *choices)
+static char *choices_made(const char *choices, bool search)
 {
-    struct side s = cuda_open_side(FF_PRECISION_FP16, 0);
+    const struct ff_ops_options options = {.backend = FF_BACKEND_CUDA,
+                                           .threads = 1,
+                                           .precision = FF_PRECISION_FP16,
+                                           .engine_search = search};
+    struct side s = cuda_open_with(&options);
     const struct ff_conv_shape shape = {.N = 2,
                                         .C = 8,
                                         .H = 4,
@@ -240,20 +244,40 @@ Test(cuda_train, the_faster_way_to_the_sums_is_taken_and_kept)
     static const char own[] = "forward sums: own\n", fused[] = "forward sums: eng",
                       plain[] = "fp16 forward: eng";
     char *text[5];
-    text[0] = choices_made(NULL); /* 2 ms against 1 */
+    text[0] = choices_made(NULL, false); /* 2 ms against 1 */
     emulated_dnn_ms[0] = 0.5;
-    text[1] = choices_made(NULL); /* cached */
+    text[1] = choices_made(NULL, false); /* cached */
     setenv("XDG_CACHE_HOME", at(&scratch, "cache2"), 1);
-    text[2] = choices_made(NULL);
+    text[2] = choices_made(NULL, false);
     emulated_dnn_ms[0] = 2;
-    text[3] = choices_made(NULL); /* cached */
+    text[3] = choices_made(NULL, false); /* cached */
     setenv("XDG_CACHE_HOME", at(&scratch, "cache3"), 1);
-    text[4] = choices_made(text[2]);
+    text[4] = choices_made(text[2], false);
     for (int i = 0; i < 5; i++) {
         bool is_own = i >= 2;
         cr_assert(eq(int, strstr(text[i], own) != NULL, is_own), "%d: %s", i, text[i]);
         cr_assert(eq(int, strstr(text[i], fused) != NULL, !is_own));
         cr_assert(eq(int, strstr(text[i], plain) != NULL, is_own));
+        free(text[i]);
+    }
+}
+
+/* A search does not take what was chosen without one; what it finds is every run's. */
+Test(cuda_train, what_a_search_found_is_kept_for_all)
+{
+    static const char weights[] = "fp16 backward weights: eng7 ";
+    char *text[5];
+    text[0] = choices_made(NULL, false);
+    text[1] = choices_made(NULL, true);
+    text[2] = choices_made(NULL, false);
+    text[3] = choices_made(text[0], true); /* as the checkpoint says */
+    text[4] = choices_made(NULL, true);
+    for (int i = 0; i < 5; i++) {
+        const char *line = strstr(text[i], weights);
+        cr_assert(line != NULL, "%s", text[i]);
+        bool plain = !strncmp(line + strlen(weights), "k2=1\n", 5);
+        cr_assert(eq(int, plain, i == 0 || i == 3), "%d: %s", i, text[i]);
+        cr_assert(eq(ptr, strstr(text[i], "searched"), NULL));
         free(text[i]);
     }
 }

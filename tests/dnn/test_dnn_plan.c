@@ -114,6 +114,58 @@ Test(dnn_plan, problems_and_choices_go_through_the_table)
     cuda_choices_fini(&table);
 }
 
+/* Words of "eng62 k2=0 k13=1" that the other choice has not. */
+static int words_more(const char *choice, const char *other)
+{
+    char words[DNN_CHOICE_TEXT], *next;
+    int more = 0;
+    strcpy(words, choice);
+    for (char *word = strtok_r(words, " ", &next); word;
+         word = strtok_r(NULL, " ", &next)) {
+        size_t n = strlen(word);
+        const char *at = strstr(other, word);
+        while (at && at[n] && at[n] != ' ')
+            at = strstr(at + 1, word);
+        more += !at;
+    }
+    return more;
+}
+
+/* Tile, order, shape of a cluster, ...: 17 plans and more one step from the first. */
+Test(dnn_plan, neighbours_differ_in_one_knob)
+{
+    dnn_target_close(&target);
+    target = target_named("h200_sm90");
+    for (int kind = DNN_FWD; kind <= DNN_BWD_WEIGHTS; kind++) {
+        struct dnn_problem p = problem_of(CUDA_F16, (enum dnn_kind)kind);
+        struct ff_err err = FF_ERR_INIT;
+        struct dnn_candidates list = list_of(&p, false);
+        int listed = list.count, plans = 0;
+        char first[DNN_CHOICE_TEXT];
+        strcpy(first, list.items[0].choice);
+        cr_assert(eq(int, dnn_neighbours(&list, &target, &p, first, &err), 0), "%s",
+                  err.text);
+        for (int i = listed; i < list.count; i++) {
+            const char *choice = list.items[i].choice;
+            cr_assert(eq(int, words_more(choice, first), 1), "%s, %s", first, choice);
+            cr_assert(le(int, words_more(first, choice), 1)); /* 0: a knob was added */
+            cr_assert(eq(sz, strcspn(choice, " "), strcspn(first, " ")));
+            for (int k = 0; k < i; k++)
+                cr_assert(ne(str, list.items[k].choice, list.items[i].choice));
+            plans += !try_choice(&p, list.items[i].choice, &err);
+        }
+        cr_assert(gt(int, plans, 8), "%d of %d", plans, list.count - listed);
+        int all = list.count;
+        cr_assert(eq(int, dnn_neighbours(&list, &target, &p, first, &err), 0));
+        cr_assert(eq(int, list.count, all));
+        cr_assert(
+            eq(int, dnn_neighbours(&list, &target, &p, "tile 5", &err), FF_EDATA));
+        cr_assert(eq(int, dnn_neighbours(&list, &target, &p, "eng9999", &err) != 0, 1));
+        cr_assert(eq(int, list.count, all));
+        dnn_candidates_free(&list);
+    }
+}
+
 Test(dnn_plan, every_candidate_comes_back_from_its_text)
 {
     for (int type = CUDA_F32; type <= CUDA_BF16; type++)

@@ -366,6 +366,59 @@ Test(dnn_tune, what_follows_a_call_is_timed_with_it)
     cr_assert(epsilon_eq(dbl, tuned.ms, 0.7, 1e-6));
 }
 
+/* Choices that make a plan, in the order in which a search takes them: those of the
+ * heuristics and every engine, then the neighbours of `from`. */
+static int searched(char out[PLANS_MAX][DNN_CHOICE_TEXT], const char *const *from,
+                    int n)
+{
+    struct dnn_candidates list;
+    int count = 0, at = 0;
+    cr_assert(eq(int, dnn_list(&list, &target, &problem, true, NULL), 0));
+    for (int i = 0; i <= n; i++) {
+        for (; at < list.count; at++) {
+            struct dnn_plan *plan;
+            if (list.items[at].runtime_compiled ||
+                dnn_plan_create(&plan, &target, &problem, list.items[at].choice, NULL))
+                continue;
+            cr_assert(lt(int, count, PLANS_MAX));
+            strcpy(out[count++], dnn_plan_choice(plan));
+            dnn_plan_destroy(plan);
+        }
+        if (i < n)
+            cr_assert(
+                eq(int, dnn_neighbours(&list, &target, &problem, from[i], NULL), 0));
+    }
+    dnn_candidates_free(&list);
+    return count;
+}
+
+/* The fastest on offer, a faster one beside it, the fastest beside that. */
+Test(dnn_tune, a_search_goes_on_while_neighbours_are_faster)
+{
+    static char order[PLANS_MAX][DNN_CHOICE_TEXT];
+    const char *from[2] = {order[0]};
+    struct dnn_tuned tuned, plain;
+    struct ff_err err = FF_ERR_INIT;
+    const struct dnn_tuning tuning = {.search = true};
+    int offered = searched(order, from, 0);
+    int first = searched(order, from, 1);
+    from[1] = order[offered + 2];
+    int second = searched(order, from, 2);
+    cr_assert(second > first && first > offered + 3 && offered >= made);
+    device.ms[0] = 0.9;
+    device.ms[offered + 2] = 0.8;
+    device.ms[second - 1] = 0.7;
+    device.ms[second] = 0.75; /* beside the fastest, and slower */
+    cr_assert(eq(int, dnn_tune(&tuned, &target, handle, &problem, &tuning, &err), 0),
+              "%s", err.text);
+    cr_assert(eq(str, tuned.choice, order[second - 1]));
+    cr_assert(epsilon_eq(dbl, tuned.ms, 0.7, 1e-6));
+    cr_assert(ge(int, tuned.timed, second));
+    device.plans = 0;
+    cr_assert(eq(int, tune(&plain, PLENTY, &err), 0), "%s", err.text);
+    cr_assert(eq(str, plain.choice, order[0]));
+}
+
 Test(dnn_tune, no_engine_needs_no_memory)
 {
     struct dnn_tuned tuned;

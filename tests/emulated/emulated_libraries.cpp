@@ -175,7 +175,7 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
     memset(tuned, 0, sizeof *tuned);
     if (!has_engine(problem))
         return ff_err_set(err, FF_EUSAGE, "no engine");
-    strcpy(tuned->choice, "eng7 k2=1");
+    strcpy(tuned->choice, tuning->search ? "eng7 k2=2" : "eng7 k2=1");
     tuned->ms = emulated_dnn_ms[problem->kind];
     tuned->timed = 1;
     if (tuning->follow) {
@@ -199,7 +199,8 @@ int dnn_plan_create(struct dnn_plan **plan, const struct dnn_target *target,
 {
     (void)target;
     *plan = NULL;
-    if (strcmp(choice, "eng7 k2=1") != 0 || !has_engine(problem))
+    if ((strcmp(choice, "eng7 k2=1") != 0 && strcmp(choice, "eng7 k2=2") != 0) ||
+        !has_engine(problem))
         return ff_err_set(err, FF_EDATA, "\"%s\" is no choice", choice);
     *plan = new dnn_plan{*problem};
     return 0;
