@@ -36,9 +36,10 @@ struct ff_cell_result {
     bool trained;                     /* DONE is there */
     char train_key[FF_SHA256_HEX];    /* "" if not known; filled in by the caller */
     char model_sha256[FF_SHA256_HEX]; /* of DONE; "" if not trained */
-    char reason[256];                 /* of failed or diverged; "" else */
-    int64_t iteration;                /* reached so far; total when done; -1 unknown */
-    double seconds;                   /* training time over all attempts */
+    /* Of failed or diverged; of done where scoring again failed; "" else. */
+    char reason[256];
+    int64_t iteration; /* reached so far; total when done; -1 unknown */
+    double seconds;    /* training time over all attempts */
     double samples_per_second;
     double energy_joules; /* of the card while it trained; NaN on a CPU */
     double final_loss;

@@ -100,9 +100,11 @@ static int cell_ended(struct ff_sweep *sweep, int index, struct ff_err *err)
                        &sweep->view.grid->cells[index]);
     sweep->ended++;
     double metric = ff_cell_result_metric(sweep->view.grid, result);
-    if (result->status == FF_CELL_FAILED) {
+    bool done = result->status == FF_CELL_DONE;
+    if (result->status == FF_CELL_FAILED || (done && result->reason[0])) {
         sweep->failed_one = true;
-        ff_warn("cell %s failed: %s", label, result->reason);
+        ff_warn("cell %s failed: %s%s", label, result->reason,
+                done ? "; its last score stays" : "");
     } else if (result->status == FF_CELL_DIVERGED) {
         ff_info("cell %s diverged: %s", label, result->reason);
     } else if (isnan(metric)) {
@@ -381,6 +383,8 @@ static int scoring_ended(struct ff_sweep *sweep, int index, const char *dir,
     if (cell->status != FF_CELL_DONE || sweep->rescore[index])
         return 0;
     int rc = tell(sweep, "done", index, NULL, err);
+    if (!rc) /* a failure of before no longer counts */
+        rc = ff_sweep_view_read(&sweep->view, index, err);
     return rc ? rc : cell_ended(sweep, index, err);
 }
 
@@ -612,10 +616,11 @@ static const char *stop_reason(const struct ff_sweep *sweep)
     return NULL;
 }
 
-/* 0, 1 or 4 by the state of the selected cells. */
+/* 0, 1 or 4 by the state of the selected cells; 1 also where a cell that is done could
+ * not be scored again. */
 static int outcome(const struct ff_sweep *sweep)
 {
-    int code = FF_EXIT_OK;
+    int code = sweep->failed_one ? FF_EXIT_FAILED : FF_EXIT_OK;
     for (int i = 0; i < sweep->view.grid->cell_count; i++) {
         enum ff_cell_status status = sweep->view.results[i].status;
         if (!sweep->selected[i] ||

@@ -131,7 +131,8 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
     } else if (!strcmp(kind, "diverged")) {
         record->diverged = true;
         copy(record->reason, sizeof record->reason, ff_event_get(event, "reason"));
-    } else if (!strcmp(kind, "retry") || !strcmp(kind, "aside")) {
+    } else if (!strcmp(kind, "retry") || !strcmp(kind, "aside") ||
+               !strcmp(kind, "done")) {
         record->failed = record->diverged = false;
         record->reason[0] = 0;
     }
@@ -195,18 +196,18 @@ static void overlay(struct ff_cell_result *result, const struct ff_grid *grid,
     if (record && result->status == FF_CELL_PLANNED && record->diverged) {
         result->status = FF_CELL_DIVERGED;
         copy(result->reason, sizeof result->reason, record->reason);
-    } else if (record && record->failed &&
-               (result->status == FF_CELL_PLANNED || result->status == FF_CELL_STALE)) {
+    } else if (record && record->failed) {
         bool training = !strcmp(record->phase, "train");
         bool holds = training && result->status == FF_CELL_PLANNED;
         for (int e = 0; !training && e < grid->eval_count; e++)
-            holds = holds || (result->status == FF_CELL_STALE &&
+            holds = holds || (result->trained &&
                               !strcmp(record->phase + 5, grid->evals[e].name) &&
                               !strcmp(record->eval_key, eval_keys[e]));
-        if (holds) {
-            result->status = FF_CELL_FAILED;
+        if (holds)
             copy(result->reason, sizeof result->reason, record->reason);
-        }
+        /* Where scoring again failed, the score of before stands: the cell is done. */
+        if (holds && result->status != FF_CELL_DONE)
+            result->status = FF_CELL_FAILED;
     }
     if (view->alive && !strcmp(view->state.running_key, result->train_key) &&
         result->status != FF_CELL_DONE)

@@ -665,6 +665,36 @@ Test(sweep, rescoring_never_trains)
     cr_assert(eq(int, trial.fake.scored, 2));
 }
 
+/* Scores the finished cells again; the first one's ff-eval ends with `code`. */
+static void score_again(int code, int exit_code, const char *reason)
+{
+    const struct ff_fake_step steps[] = {
+        {"ff-eval", code ? FF_FAKE_EXIT : FF_FAKE_SUCCEED, code, 0}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.score_only = trial.options.rescore = true;
+    trial.options.retry_failed = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, exit_code), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.scored, 4));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
+    struct ff_sweep_view view = load_view();
+    const struct ff_cell_result *result = &view.results[0];
+    cr_assert(eq(int, result->status, FF_CELL_DONE));
+    cr_assert(eq(str, (char *)result->reason, (char *)reason));
+    cr_assert(not(isnan(ff_cell_result_metric(view.grid, result))));
+    cr_assert(eq(str, view.results[1].reason, ""));
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, a_failed_second_scoring_is_told_beside_the_first_score)
+{
+    expect_rest(4, 4);
+    score_again(FF_EXIT_DATA, FF_EXIT_FAILED,
+                "ff-eval: exit code 6, bad data: last words");
+    expect_rest(0, 0);
+    score_again(0, FF_EXIT_OK, "");
+}
+
 Test(sweep, scores_of_a_model_not_kept_stay)
 {
     char path[256];
