@@ -246,29 +246,6 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
     return spawn(sweep, argv.items, dir, err);
 }
 
-/* The last line a program left in its output, without its name in front. */
-static void last_words(char *out, size_t capacity, const char *path)
-{
-    char text[4096];
-    out[0] = 0;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return;
-    if (!fseek(f, 0, SEEK_END) && ftell(f) > (long)sizeof text - 1)
-        fseek(f, -((long)sizeof text - 1), SEEK_END);
-    else
-        rewind(f);
-    size_t bytes = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[bytes] = 0;
-    while (bytes && strchr("\n\r ", text[bytes - 1]))
-        text[--bytes] = 0;
-    const char *line = text + bytes;
-    while (line > text && line[-1] != '\n' && line[-1] != '\r')
-        line--;
-    snprintf(out, capacity, "%.*s", (int)capacity - 1, line);
-}
-
 static int note_exit(struct ff_sweep *sweep, struct ff_child_result result,
                      struct ff_err *err)
 {
@@ -307,7 +284,7 @@ static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
         snprintf(reason, sizeof reason, "%s ended by signal %d", program, result.value);
         return cell_failed(sweep, index, -result.value, reason, err);
     }
-    last_words(words, sizeof words, output);
+    ff_exec_last_words(words, sizeof words, output);
     snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%.150s", program,
              result.value, failure_text(result.value), words[0] ? ": " : "", words);
     return cell_failed(sweep, index, result.value, reason, err);
@@ -412,7 +389,7 @@ static int note_busy(struct ff_sweep *sweep, const char *dir,
     int rc = output_path(output, sweep, dir, err);
     if (rc)
         return rc;
-    last_words(words, sizeof words, output);
+    ff_exec_last_words(words, sizeof words, output);
     const char *says = strstr(words, result.value == FF_EXIT_BUSY ? FF_SAYS_GPU_BUSY
                                                                   : FF_SAYS_GPU_FULL);
     *gpu = says != NULL;
