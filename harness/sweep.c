@@ -516,7 +516,7 @@ static double observed_pace(struct ff_sweep *sweep, int64_t iteration)
 
 static void show_progress(struct ff_sweep *sweep)
 {
-    char label[512], path[FF_PATH_MAX], eta[32] = "unknown";
+    char label[512], path[FF_PATH_MAX], eta[40];
     int index = sweep->current, counts[FF_CELL_STATUS_COUNT];
     struct ff_curve_tail tail = {-1, NAN, NAN};
     ff_sweep_count(counts, &sweep->view);
@@ -530,9 +530,7 @@ static void show_progress(struct ff_sweep *sweep)
         ff_curve_tail_read(&tail, path);
         sweep->view.results[index].iteration = tail.iteration;
     }
-    double seconds = ff_sweep_eta(&sweep->view, observed_pace(sweep, tail.iteration));
-    if (!isnan(seconds))
-        ff_duration(eta, seconds);
+    ff_sweep_eta_text(eta, &sweep->view, observed_pace(sweep, tail.iteration));
     if (sweep->phase != FF_PHASE_TRAIN)
         ff_progress(false, "cell %d of %d  %s  scoring %s  sweep ETA %s", nth,
                     sweep->plan->order_count, label,

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
+
 static void copy(char *out, size_t capacity, const char *text)
 {
     size_t length = strnlen(text, capacity - 1);
@@ -306,7 +308,8 @@ void ff_sweep_view_fini(struct ff_sweep_view *view)
     memset(view, 0, sizeof *view);
 }
 
-double ff_sweep_eta(const struct ff_sweep_view *view, double seconds_per_iteration)
+double ff_sweep_eta(bool *at_least, const struct ff_sweep_view *view,
+                    double seconds_per_iteration)
 {
     const struct ff_grid *grid = view->grid;
     double seconds = 0, iterations = 0, left = 0;
@@ -332,11 +335,22 @@ double ff_sweep_eta(const struct ff_sweep_view *view, double seconds_per_iterati
     double eta = 0;
     if (left > 0)
         eta += left * seconds_per_iteration;
-    if (evals_left)
-        eta += view->state.eval_runs ? (double)evals_left * view->state.eval_seconds /
-                                           (double)view->state.eval_runs
-                                     : NAN;
-    return eta;
+    *at_least = evals_left && !view->state.eval_runs;
+    if (evals_left && view->state.eval_runs)
+        eta += (double)evals_left * view->state.eval_seconds /
+               (double)view->state.eval_runs;
+    return *at_least && eta == 0 ? NAN : eta;
+}
+
+const char *ff_sweep_eta_text(char out[40], const struct ff_sweep_view *view,
+                              double seconds_per_iteration)
+{
+    char text[32];
+    bool at_least;
+    double seconds = ff_sweep_eta(&at_least, view, seconds_per_iteration);
+    snprintf(out, 40, "%s%s", at_least && !isnan(seconds) ? "> " : "",
+             isnan(seconds) ? "unknown" : ff_duration(text, seconds));
+    return out;
 }
 
 void ff_sweep_count(int counts[FF_CELL_STATUS_COUNT], const struct ff_sweep_view *view)

@@ -116,6 +116,33 @@ Test(sweep, results_come_from_the_run_directory)
     ff_sweep_view_fini(&view);
 }
 
+Test(sweep, time_left_is_a_lower_bound_before_an_evaluation_was_timed)
+{
+    struct trial trial = new_trial(NULL, 0);
+    bool at_least;
+    char text[40];
+    trial.options.max_hours = 1e-9; /* starts nothing */
+    run_trial(&trial);
+    struct ff_sweep_view view = load_view();
+    cr_assert(isnan(ff_sweep_eta(&at_least, &view, NAN)));
+    cr_assert(eq(str, (char *)ff_sweep_eta_text(text, &view, NAN), "unknown"));
+    double iterations = 4.0 * (double)view.totals[0];
+    cr_assert(gt(dbl, iterations, 0));
+    cr_assert(eq(dbl, ff_sweep_eta(&at_least, &view, 0.5), iterations / 2));
+    cr_assert(at_least);
+    ff_sweep_eta_text(text, &view, 20 / iterations);
+    cr_assert(eq(str, text, "> 20 s"));
+    ff_sweep_view_fini(&view);
+
+    trial = new_trial(NULL, 0);
+    trial.options.max_cells = 1;
+    run_trial(&trial); /* one cell in 20 s, its scoring at once */
+    view = load_view();
+    cr_assert(epsilon_eq(dbl, ff_sweep_eta(&at_least, &view, NAN), 60, 3));
+    cr_assert(not(at_least));
+    ff_sweep_view_fini(&view);
+}
+
 Test(sweep, energy_is_read_where_a_run_tells_it)
 {
     char path[256];
