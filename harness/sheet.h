@@ -60,8 +60,10 @@ void ff_sheet_fini(struct ff_sheet *sheet);
 
 /* Smallest and largest mean; false (and both 0) if no cell has a value. */
 bool ff_sheet_range(double *low, double *high, const struct ff_sheet *sheet);
-/* Index of the highest mean; -1 if no cell has a value. */
+/* Index of the highest mean, the first of several; -1 if no cell has a value. */
 long ff_sheet_best(const struct ff_sheet *sheet);
+/* Is this cell's mean the highest, or equal to it in every digit that scores have? */
+bool ff_sheet_is_highest(const struct ff_sheet *sheet, long best, size_t cell);
 /* Decimals that tell the values apart: 1 where they spread over 20 or more, else 2. */
 int ff_sheet_decimals(const struct ff_sheet *sheet);
 

@@ -127,7 +127,7 @@ static void print_panel_title(FILE *f, const struct ff_sheet *s, size_t panel)
     fputc('\n', f);
 }
 
-/* What the marks mean, and the best cell. */
+/* What the marks mean, and the best cell, or the first of them. */
 static void print_notes(const struct table *t)
 {
     const struct ff_sheet *s = t->sheet;
@@ -164,6 +164,11 @@ static void print_notes(const struct table *t)
         fprintf(t->f, "%s %s = %s", a ? "," : "", ff_sheet_symbol(s->axes[a].name),
                 s->axes[a].texts[at]);
     }
+    int more = -1;
+    for (size_t i = 0; i < s->cell_count; i++)
+        more += ff_sheet_is_highest(s, best, i);
+    if (more)
+        fprintf(t->f, " and %d more", more);
     fputc('\n', t->f);
 }
 

@@ -119,6 +119,27 @@ Test(draw, cells_have_the_colour_of_their_value)
     ff_sheet_fini(&sheet);
 }
 
+Test(draw, every_highest_value_is_bold)
+{
+    static const int counts[] = {2, 3};
+    struct ff_sheet sheet;
+    struct picture p;
+    make(&sheet, 2, counts);
+    sheet.cells[1].mean = sheet.cells[5].mean;
+    draw(&p, &sheet);
+    int other = 0, ink = 0;
+    for (int v = 10; v < 90; v++)
+        for (int u = 10; u < 90; u++) {
+            unsigned a = colour_at(&p, 1, u / 100.0, v / 100.0);
+            other += a != colour_at(&p, 5, u / 100.0, v / 100.0);
+            ink += a != colour_at(&p, 1, 0.06, 0.1);
+        }
+    cr_assert(gt(int, ink, 50));
+    cr_assert(eq(int, other, 0));
+    discard(&p);
+    ff_sheet_fini(&sheet);
+}
+
 Test(draw, marks_are_hatched_each_in_its_way)
 {
     static const int counts[] = {2, 4};
