@@ -518,7 +518,7 @@ static void draw_bar(cairo_t *cr, const struct plan *p)
     for (double k = ceil(p->low / step - 1e-9); k * step <= p->high + 1e-9 * range;
          k++) {
         char text[32];
-        snprintf(text, sizeof text, "%.*f", decimals, k * step);
+        snprintf(text, sizeof text, "%.*f", decimals, k * step + 0.0); /* no -0 */
         double along = (k * step - p->low) / range * length;
         double tx = standing ? x + BAR : x + along;
         double ty = standing ? y + length - along : y + BAR;
