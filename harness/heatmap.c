@@ -20,6 +20,7 @@
 #include "cli.h"
 #include "draw.h"
 #include "h5io.h"
+#include "log.h"
 #include "terminal_map.h"
 
 #define SCHEMA "ff-heatmap/1"
@@ -589,6 +590,13 @@ int ff_heatmap_draw(const char *png_path, const char *svg_path,
     return rc;
 }
 
+/* https://no-color.org: a NO_COLOR that is not empty. */
+static bool coloured(int fd)
+{
+    const char *no_colour = getenv("NO_COLOR");
+    return ff_terminal(fd) && !(no_colour && *no_colour);
+}
+
 void ff_heatmap_print(FILE *f, const struct ff_grid *grid,
                       const struct ff_cell_result *results, size_t count)
 {
@@ -597,6 +605,6 @@ void ff_heatmap_print(FILE *f, const struct ff_grid *grid,
     if (ff_heatmap_sheet(&sheet, grid, results, count, &err))
         fprintf(f, "%s\n", err.text);
     else
-        ff_terminal_map_print(f, &sheet, isatty(fileno(f)) == 1);
+        ff_terminal_map_print(f, &sheet, coloured(fileno(f)));
     ff_sheet_fini(&sheet);
 }

@@ -3,6 +3,7 @@
  * it. */
 #include "heatmap_fixture.h"
 
+#include <fcntl.h>
 #include <hdf5_hl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -473,5 +474,37 @@ Test(heatmap, without_axes_writes_scalars)
     cr_assert(epsilon_eq(dbl, *mean, 2, 1e-12)); /* entry 0 at FAR 1e-4 */
     free(mean);
     H5Fclose(file);
+    fixture_close(&fx);
+}
+
+/* Is the heatmap coloured on a terminal of this kind? */
+static bool coloured(const struct fixture *fx, const char *term, const char *no_colour)
+{
+    char text[8192] = "";
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    cr_assert(eq(int, grantpt(master) | unlockpt(master), 0));
+    FILE *slave = fopen(ptsname(master), "w");
+    cr_assert(ne(ptr, slave, NULL));
+    setenv("TERM", term, 1);
+    setenv("NO_COLOR", no_colour, 1);
+    ff_heatmap_print(slave, fx->grid, fx->results, fx->count);
+    fflush(slave);
+    for (size_t used = 0; !strstr(text, "highest");) {
+        ssize_t bytes = read(master, text + used, sizeof text - 1 - used);
+        cr_assert(gt(long, bytes, 0));
+        used += (size_t)bytes;
+    }
+    fclose(slave);
+    close(master);
+    return strchr(text, '\033') != NULL;
+}
+
+Test(heatmap, colours_are_for_terminals_that_want_them, .timeout = 20)
+{
+    struct fixture fx;
+    fixture_open(&fx);
+    cr_assert(coloured(&fx, "xterm", ""));
+    cr_assert(not(coloured(&fx, "xterm", "1")));
+    cr_assert(not(coloured(&fx, "dumb", "")));
     fixture_close(&fx);
 }

@@ -130,6 +130,7 @@ Test(terminal_map, colours_only_when_asked)
     /* lowest: dark violet with white text; highest: yellow with black text */
     cr_assert(ne(ptr, strstr(coloured, "\033[48;5;53;38;5;231m 10.00 \033[0m"), NULL));
     cr_assert(ne(ptr, strstr(coloured, "\033[48;5;220;38;5;16m 20.00 \033[0m"), NULL));
+    cr_assert(ne(ptr, strstr(coloured, "\033[0m     · \n"), NULL), "a hole is bare");
     free(plain);
     free(coloured);
     ff_sheet_fini(&sheet);
