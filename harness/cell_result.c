@@ -39,6 +39,11 @@ void ff_cell_result_fini(struct ff_cell_result *result)
     ff_cell_result_init(result);
 }
 
+int64_t ff_cell_result_iterations(const struct ff_cell_result *result)
+{
+    return result->iteration + !result->trained;
+}
+
 double ff_cell_result_metric(const struct ff_grid *grid,
                              const struct ff_cell_result *result)
 {

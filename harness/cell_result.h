@@ -38,7 +38,7 @@ struct ff_cell_result {
     char model_sha256[FF_SHA256_HEX]; /* of DONE; "" if not trained */
     /* Of failed or diverged; of done where scoring again failed; "" else. */
     char reason[256];
-    int64_t iteration; /* reached so far; total when done; -1 unknown */
+    int64_t iteration; /* the last that was run; T when done; -1 unknown */
     double seconds;    /* training time over all attempts */
     double samples_per_second;
     double energy_joules; /* of the card while it trained; NaN on a CPU */
@@ -55,6 +55,9 @@ struct ff_cell_result {
 void ff_cell_result_init(struct ff_cell_result *result);
 /* Frees drops; result is as after init. */
 void ff_cell_result_fini(struct ff_cell_result *result);
+
+/* Iterations that were run, where iteration is known. */
+int64_t ff_cell_result_iterations(const struct ff_cell_result *result);
 
 /* The grid's metric of this cell in percent, NaN unless the cell is done. */
 double ff_cell_result_metric(const struct ff_grid *grid,

@@ -38,7 +38,7 @@ static void print_cell(const struct ff_sweep_view *view, int index, int width)
         printf("  %9s", "");
     if (result->iteration >= 0)
         snprintf(where, sizeof where, "%lld/%lld",
-                 (long long)result->iteration + !result->trained,
+                 (long long)ff_cell_result_iterations(result),
                  (long long)view->totals[index]);
     printf("  %-16s", where);
     if (!isnan(result->final_loss))
