@@ -591,6 +591,40 @@ static const char *stop_reason(const struct ff_sweep *sweep)
     return NULL;
 }
 
+static bool counts_as_left(const struct ff_sweep *sweep, int index)
+{
+    return !sweep->options->score_only || sweep->view.results[index].trained;
+}
+
+/* What this run leaves undone: cells that --only passed over, failed cells and why. */
+static void tell_rest(const struct ff_sweep *sweep, const char *reason)
+{
+    const struct ff_grid *grid = sweep->view.grid;
+    char label[512];
+    int failed = 0, first = -1, others = 0;
+    for (int i = 0; i < grid->cell_count; i++) {
+        enum ff_cell_status status = sweep->view.results[i].status;
+        bool open = status == FF_CELL_PLANNED || status == FF_CELL_STALE ||
+                    status == FF_CELL_FAILED;
+        if (!open || !counts_as_left(sweep, i))
+            continue;
+        others += !sweep->selected[i];
+        if (sweep->selected[i] && status == FF_CELL_FAILED && !failed++)
+            first = i;
+    }
+    if (reason || !others)
+        ff_progress(true, "%s", reason ? reason : "nothing left to do");
+    else
+        ff_progress(true, "nothing left to do with --only; %d other cell%s not done",
+                    others, others == 1 ? " is" : "s are");
+    if (failed)
+        ff_warn("%d cell%s failed%s; %s%s: %s", failed, failed == 1 ? "" : "s",
+                sweep->options->retry_failed ? "" : " (--retry-failed tries again)",
+                failed == 1 ? "" : "the first, ",
+                ff_grid_cell_label(label, sizeof label, grid, &grid->cells[first]),
+                sweep->view.results[first].reason);
+}
+
 /* 0, 1 or 4 by the state of the selected cells; 1 also where a cell that is done could
  * not be scored again. */
 static int outcome(const struct ff_sweep *sweep)
@@ -598,8 +632,7 @@ static int outcome(const struct ff_sweep *sweep)
     int code = sweep->failed_one ? FF_EXIT_FAILED : FF_EXIT_OK;
     for (int i = 0; i < sweep->view.grid->cell_count; i++) {
         enum ff_cell_status status = sweep->view.results[i].status;
-        if (!sweep->selected[i] ||
-            (sweep->options->score_only && !sweep->view.results[i].trained))
+        if (!sweep->selected[i] || !counts_as_left(sweep, i))
             continue;
         if (status == FF_CELL_PLANNED || status == FF_CELL_RUNNING ||
             status == FF_CELL_STALE)
@@ -634,7 +667,7 @@ int ff_sweep_run(int *exit_code, struct ff_sweep *sweep, struct ff_err *err)
     if (busy)
         ff_warn("%s", reason);
     else
-        ff_progress(true, "%s", reason ? reason : "nothing left to do");
+        tell_rest(sweep, reason);
     if (sweep->current >= 0) {
         ff_info("stopping the running program; it writes its checkpoint "
                 "(Ctrl-C again ends at once)");
