@@ -244,6 +244,8 @@ int ff_sweep_view_read(struct ff_sweep_view *view, int index, struct ff_err *err
         ff_cell_result_fini(result);
         copy(result->reason, sizeof result->reason, err ? err->text : "damaged");
     }
+    if (result->damage[0])
+        ff_warn("%s; model and scores are used without it", result->damage);
     copy(result->train_key, sizeof result->train_key, place->key);
     overlay(result, grid, view, (const char(*)[FF_SHA256_HEX])eval_keys);
     return rc;

@@ -507,6 +507,30 @@ Test(sweep, broken_run_directory_is_set_aside)
     cr_assert(eq(int, access(path, F_OK), 0), "%s", path);
 }
 
+Test(sweep, damaged_summary_of_a_finished_cell_is_left_out)
+{
+    static const char *const damaged[] = {
+        "seconds: [", "seconds: 5.0\nbackend: x\nchanges: [1, x]\n", "bit_equal: 7\n"};
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "summary.yaml");
+    for (int i = 0; i < 3; i++) {
+        FILE *f = fopen(path, "w");
+        fputs(damaged[i], f);
+        fclose(f);
+        expect_rest(0, 0);
+        struct ff_sweep_view view = load_view();
+        const struct ff_cell_result *result = &view.results[1];
+        cr_assert(eq(int, result->status, FF_CELL_DONE));
+        cr_assert(ne(ptr, strstr(result->damage, "summary.yaml"), NULL));
+        cr_assert(not(isnan(ff_cell_result_metric(view.grid, result))));
+        cr_assert(isnan(result->seconds));
+        cr_assert(eq(int, result->drop_count, 0));
+        cr_assert(eq(str, (char *)result->backend, ""));
+        ff_sweep_view_fini(&view);
+    }
+}
+
 Test(sweep, damaged_checkpoint_is_set_aside)
 {
     const struct ff_fake_step steps[] = {
