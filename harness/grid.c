@@ -289,15 +289,20 @@ static int default_metric(struct ff_grid_reader *r)
     struct ff_grid *grid = r->grid;
     struct ff_metric *metric = &grid->metric;
     const struct ff_grid_eval *entry = &grid->evals[0];
-    bool pairs = grid->eval_count && entry->bin_count;
+    bool pairs = entry->bin_count > 0;
     if (grid->eval_count > 1 || (pairs && entry->bin_count > 1))
         return ff_grid_bad(r, &r->doc->root,
                            "metric: is missing; with several eval entries or files it "
                            "names one, as in %s%s",
                            pairs ? "accuracy@" : "tar@1e-4:",
                            pairs ? entry->bins[0].name : entry->name);
+    if (!grid->eval_count) {
+        metric->eval_index = -1;
+        snprintf(metric->text, sizeof metric->text, "none");
+        return 0;
+    }
     metric->far_index = 2;
-    metric->eval_index = grid->eval_count ? 0 : -1;
+    metric->eval_index = 0;
     metric->kind = pairs ? FF_METRIC_ACCURACY : FF_METRIC_TAR;
     snprintf(metric->text, sizeof metric->text, "%s%s",
              pairs ? "accuracy@" : "tar@1e-4", pairs ? entry->bins[0].name : "");

@@ -59,7 +59,7 @@ struct ff_grid_eval {
 enum ff_metric_kind { FF_METRIC_TAR, FF_METRIC_TAR_COMPAT, FF_METRIC_ACCURACY };
 
 struct ff_metric {
-    char text[96]; /* as written: "tar@1e-4:name", "accuracy@lfw" */
+    char text[96]; /* as written: "tar@1e-4:name", "accuracy@lfw"; "none" */
     enum ff_metric_kind kind;
     int far_index;  /* into ff_fars */
     int bin_index;  /* of FF_METRIC_ACCURACY: into the entry's bins */

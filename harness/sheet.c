@@ -104,7 +104,7 @@ const char *ff_sheet_cell_text(char out[32], const struct ff_sheet_cell *cell,
                                int decimals)
 {
     static const char *const words[FF_SHEET_STATE_COUNT] = {
-        "·", NULL, "run", "stale", "div", "fail", "-"};
+        "·", NULL, "run", "stale", "div", "fail", "-", "done"};
     if (cell->state == FF_SHEET_VALUE)
         snprintf(out, 32, "%.*f", decimals, cell->mean);
     else
@@ -115,8 +115,8 @@ const char *ff_sheet_cell_text(char out[32], const struct ff_sheet_cell *cell,
 const char *ff_sheet_state_meaning(enum ff_sheet_state state)
 {
     static const char *const meanings[FF_SHEET_STATE_COUNT] = {
-        "no value yet", "mean",   "running", "trained, not scored",
-        "diverged",     "failed", "excluded"};
+        "no value yet", "mean",   "running",  "trained, not scored",
+        "diverged",     "failed", "excluded", "trained"};
     return meanings[state];
 }
 

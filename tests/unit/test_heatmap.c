@@ -420,6 +420,34 @@ Test(heatmap, sheet_takes_the_most_telling_state)
     fixture_close(&fx);
 }
 
+Test(heatmap, without_eval_entries_nothing_is_scored)
+{
+    struct ff_grid *grid;
+    struct ff_err err = FF_ERR_INIT;
+    const char *text =
+        "name: plain\ntrain: {data: /nowhere}\nsweep: {tau: [0.1, 0.2]}\n";
+    int rc = ff_grid_parse(&grid, "plain.yaml", text, NULL, 0, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    cr_assert(eq(str, grid->metric.text, "none"));
+    struct ff_cell_result results[2];
+    for (int i = 0; i < 2; i++)
+        ff_cell_result_init(&results[i]);
+    results[0].status = FF_CELL_DONE;
+    char *shown;
+    size_t bytes;
+    FILE *f = open_memstream(&shown, &bytes);
+    ff_heatmap_print(f, grid, results, 2);
+    fclose(f);
+    cr_assert(eq(str, shown,
+                 "plain: nothing is scored (no eval:), one seed\n\n"
+                 "τ │  0.1   0.2 \n"
+                 "──┼────────────\n"
+                 "  │ done     · \n\n"
+                 "· = no value yet, done = trained\n"));
+    free(shown);
+    ff_grid_destroy(grid);
+}
+
 Test(heatmap, draws_pictures_and_reports)
 {
     struct fixture fx;
