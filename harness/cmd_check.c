@@ -38,9 +38,9 @@ static int check_writable(const char *out, struct ff_err *err)
 }
 
 /* Runs a program that is to end by missing NOT_THERE. What it says otherwise is the
- * error, with its exit code and `what` in front; a GPU in use is but a warning. */
+ * error, with its exit code and `where` in front; a GPU in use is but a warning. */
 static int ask(struct ff_cmd *cmd, const char *const *argv, const char *log,
-               const char *what, struct ff_err *err)
+               const char *where, struct ff_err *err)
 {
     struct ff_child_result result;
     char words[900];
@@ -62,7 +62,7 @@ static int ask(struct ff_cmd *cmd, const char *const *argv, const char *log,
     int code = exited && result.value == FF_EXIT_USAGE  ? FF_EUSAGE
                : exited && result.value == FF_EXIT_DATA ? FF_EDATA
                                                         : FF_EFAIL;
-    return ff_err_set(err, code, "%s: %s: %s", cmd->grid->path, what, words);
+    return ff_err_set(err, code, "%s: %s", where, words);
 }
 
 static bool same_backend(const struct ff_params *a, const struct ff_params *b)
@@ -76,6 +76,7 @@ static int check_backends(struct ff_cmd *cmd, const char *scratch, struct ff_err
 {
     const struct ff_params *asked[MAX_ASKED];
     char file[FF_PATH_MAX], log[FF_PATH_MAX], from[FF_PATH_MAX], label[512];
+    char where[FF_PATH_MAX + sizeof label];
     int count = 0, rc = ff_path(file, err, "%s/cell.yaml", scratch);
     if (!rc)
         rc = ff_path(log, err, "%s/train.txt", scratch);
@@ -97,9 +98,10 @@ static int check_backends(struct ff_cmd *cmd, const char *scratch, struct ff_err
         rc = ff_atomic_commit(&out, err);
         const char *argv[] = {
             cmd->programs.train, file, "--out", scratch, "--from", from, NULL};
+        snprintf(where, sizeof where, "%s: cell %s", cmd->grid->path,
+                 ff_grid_cell_label(label, sizeof label, cmd->grid, cell));
         if (!rc)
-            rc = ask(cmd, argv, log,
-                     ff_grid_cell_label(label, sizeof label, cmd->grid, cell), err);
+            rc = ask(cmd, argv, log, where, err);
     }
     return rc;
 }
@@ -134,10 +136,10 @@ static int check_images(const struct ff_grid *grid, const struct ff_grid_eval *e
         }
     if (missing)
         rc = ff_err_set(err, FF_EDATA,
-                        "%s: eval %s: %s/%s: is not there; %lld of %lld images are "
+                        "%s:%d: eval %s: %s/%s: is not there; %lld of %lld images are "
                         "missing",
-                        grid->path, entry->name, path, names[first], (long long)missing,
-                        (long long)images);
+                        grid->path, entry->root_line, entry->name, path, names[first],
+                        (long long)missing, (long long)images);
     if (folder >= 0)
         close(folder);
     free(names);
@@ -148,7 +150,7 @@ static int check_images(const struct ff_grid *grid, const struct ff_grid_eval *e
 /* The lists of every IJB entry, by ff-eval, and their pictures. */
 static int check_sets(struct ff_cmd *cmd, const char *scratch, struct ff_err *err)
 {
-    char log[FF_PATH_MAX], features[FF_PATH_MAX], what[FF_GRID_NAME + 8];
+    char log[FF_PATH_MAX], features[FF_PATH_MAX], where[FF_PATH_MAX + 128];
     int rc = ff_path(log, err, "%s/eval.txt", scratch);
     if (!rc)
         rc = ff_path(features, err, "%s/" NOT_THERE, scratch);
@@ -159,8 +161,9 @@ static int check_sets(struct ff_cmd *cmd, const char *scratch, struct ff_err *er
         const char *argv[] = {cmd->programs.eval, "ijb",        "--root",
                               entry->root,        "--protocol", entry->protocol,
                               "--features",       features,     NULL};
-        snprintf(what, sizeof what, "eval %s", entry->name);
-        rc = ask(cmd, argv, log, what, err);
+        snprintf(where, sizeof where, "%s:%d: eval %s", cmd->grid->path,
+                 entry->root_line, entry->name);
+        rc = ask(cmd, argv, log, where, err);
         if (!rc)
             rc = check_images(cmd->grid, entry, cmd->plan->evals[e].images, err);
     }
