@@ -2,8 +2,8 @@
 /* ff-grid check: paths, counts, memory and disk before any work.
  *
  * What only the other programs can tell, the backend and the lists of an evaluation
- * set, is asked by starting them with an input that is not there: a program that gets
- * as far as to miss it has found everything before it in order. */
+ * set, is asked by starting them with a last input that is an empty file: a program
+ * that gets as far as to refuse it has found everything before it in order. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "cmd.h"
 #include "log.h"
 
-#define NOT_THERE "not-there.h5"
+#define EMPTY "empty.h5"
 #define MAX_ASKED 64 /* kinds of backend in one grid */
 
 /* Can the sweep directory, or its nearest existing parent, be written? */
@@ -37,7 +37,7 @@ static int check_writable(const char *out, struct ff_err *err)
     return 0;
 }
 
-/* Runs a program that is to end by missing NOT_THERE. What it says otherwise is the
+/* Runs a program that is to end by refusing EMPTY. What it says otherwise is the
  * error, with its exit code and `where` in front; a GPU in use is but a warning. */
 static int ask(struct ff_cmd *cmd, const char *const *argv, const char *log,
                const char *where, struct ff_err *err)
@@ -52,7 +52,7 @@ static int ask(struct ff_cmd *cmd, const char *const *argv, const char *log,
         result = cmd->exec.wait(cmd->exec.context, 1000);
     while (result.state == FF_CHILD_RUNNING);
     ff_exec_last_words(words, sizeof words, log);
-    if (strstr(words, NOT_THERE))
+    if (strstr(words, EMPTY))
         return 0;
     bool exited = result.state == FF_CHILD_EXITED;
     if (exited && result.value == FF_EXIT_BUSY) {
@@ -81,7 +81,7 @@ static int check_backends(struct ff_cmd *cmd, const char *scratch, struct ff_err
     if (!rc)
         rc = ff_path(log, err, "%s/train.txt", scratch);
     if (!rc)
-        rc = ff_path(from, err, "%s/" NOT_THERE, scratch);
+        rc = ff_path(from, err, "%s/" EMPTY, scratch);
     for (int k = 0; !rc && k < cmd->plan->order_count && count < MAX_ASKED; k++) {
         const struct ff_cell *cell = &cmd->grid->cells[cmd->plan->order[k]];
         int known = 0;
@@ -153,7 +153,7 @@ static int check_sets(struct ff_cmd *cmd, const char *scratch, struct ff_err *er
     char log[FF_PATH_MAX], features[FF_PATH_MAX], where[FF_PATH_MAX + 128];
     int rc = ff_path(log, err, "%s/eval.txt", scratch);
     if (!rc)
-        rc = ff_path(features, err, "%s/" NOT_THERE, scratch);
+        rc = ff_path(features, err, "%s/" EMPTY, scratch);
     for (int e = 0; !rc && e < cmd->grid->eval_count; e++) {
         const struct ff_grid_eval *entry = &cmd->grid->evals[e];
         if (entry->bin_count)
@@ -170,6 +170,16 @@ static int check_sets(struct ff_cmd *cmd, const char *scratch, struct ff_err *er
     return rc;
 }
 
+static int make_empty(const char *scratch, struct ff_err *err)
+{
+    char path[FF_PATH_MAX];
+    struct ff_atomic_file file;
+    int rc = ff_path(path, err, "%s/" EMPTY, scratch);
+    if (!rc)
+        rc = ff_atomic_begin(&file, path, err);
+    return rc ? rc : ff_atomic_commit(&file, err);
+}
+
 static int check_by_programs(struct ff_cmd *cmd, struct ff_err *err)
 {
     const char *folder = getenv("TMPDIR");
@@ -180,7 +190,9 @@ static int check_by_programs(struct ff_cmd *cmd, struct ff_err *err)
         return rc;
     if (!mkdtemp(scratch))
         return ff_err_errno(err, FF_EFAIL, "%s", scratch);
-    rc = check_backends(cmd, scratch, err);
+    rc = make_empty(scratch, err);
+    if (!rc)
+        rc = check_backends(cmd, scratch, err);
     if (!rc)
         rc = check_sets(cmd, scratch, err);
     ff_remove_tree(scratch, NULL);
