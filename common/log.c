@@ -6,7 +6,9 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -90,6 +92,30 @@ void ff_error(const char *fmt, ...)
     va_end(ap);
 }
 
+bool ff_terminal(int fd)
+{
+    const char *term = getenv("TERM");
+    return isatty(fd) && !(term && !strcmp(term, "dumb"));
+}
+
+/* Columns of the terminal: as it says, as $COLUMNS says, 80. */
+static int terminal_width(int fd)
+{
+    struct winsize size;
+    const char *columns = getenv("COLUMNS");
+    if (!ioctl(fd, TIOCGWINSZ, &size) && size.ws_col > 0)
+        return size.ws_col;
+    return columns && atoi(columns) > 0 ? atoi(columns) : 80;
+}
+
+/* Keeps the first `characters` of UTF-8 text. */
+static void cut(char *text, int characters)
+{
+    while (*text && (((unsigned char)*text & 0xc0) == 0x80 || characters-- > 0))
+        text++;
+    *text = 0;
+}
+
 void ff_progress(bool last, const char *fmt, ...)
 {
     if (level < FF_LOG_NORMAL)
@@ -101,8 +127,10 @@ void ff_progress(bool last, const char *fmt, ...)
     va_end(ap);
     pthread_mutex_lock(&lock);
     double now = ff_now();
-    if (isatty(STDERR_FILENO)) {
+    if (ff_terminal(STDERR_FILENO)) {
         if (last || !progress_drawn || now - progress_last > 0.1) {
+            if (!last) /* the last column stays free: a full line may wrap */
+                cut(text, terminal_width(STDERR_FILENO) - 1);
             fprintf(stderr, "\r%s\033[K%s", text, last ? "\n" : "");
             progress_drawn = !last;
             progress_last = now;

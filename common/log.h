@@ -23,9 +23,12 @@ void ff_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* "<program>: <text>" for main() just before it returns an error's exit code. */
 void ff_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Redraws the progress line; on no terminal prints it if ten seconds have passed since
- * the last or `last` is set. `last` ends the line. */
+/* Redraws the progress line, cut to the terminal's width; on no terminal prints it if
+ * ten seconds have passed since the last or `last` is set. `last` ends the line. */
 void ff_progress(bool last, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Is fd a terminal that takes colours and moves its cursor (not TERM=dumb)? */
+bool ff_terminal(int fd);
 
 /* Seconds of a monotonic clock. */
 double ff_now(void);

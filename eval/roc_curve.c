@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "atomic_file.h"
+#include "eval_yaml.h"
 #include "figure.h"
 #include "figure_text.h"
 
@@ -26,6 +27,8 @@
 #define TICK 10
 #define SCALE 2       /* pixels a point */
 #define SAME_SPOT 0.1 /* points: nearer vertices are not drawn */
+#define CLEAR 1.5     /* points between a value and the middle of the curve */
+#define LABEL_HEIGHT 12
 
 /* Whether b lies on the line from a to c; counts stay below 2^31. */
 static bool between(const struct ff_roc_vertex *a, const struct ff_roc_vertex *b,
@@ -175,24 +178,31 @@ static void draw_axes(cairo_t *cr, const struct figure *f)
     }
 }
 
+struct spot {
+    double x, y;
+};
+
+static struct spot spot_of(const struct figure *f, int64_t vertex)
+{
+    const struct ff_roc_vertex *v = &f->vertex[vertex];
+    return (struct spot){
+        place_x((double)v->false_accepts / (double)f->roc->impostors),
+        place_y(f, 100.0 * (double)v->true_accepts / (double)f->roc->genuine)};
+}
+
 static void draw_curve(cairo_t *cr, const struct figure *f)
 {
-    double last_x = 0, last_y = 0;
+    struct spot last = {0, 0};
     for (int64_t i = 0; i < f->count; i++) {
-        double x =
-            place_x((double)f->vertex[i].false_accepts / (double)f->roc->impostors);
-        double y = place_y(f, 100.0 * (double)f->vertex[i].true_accepts /
-                                  (double)f->roc->genuine);
-        if (i == 0) {
-            cairo_move_to(cr, x, y);
-        } else if (i + 1 < f->count && fabs(x - last_x) < SAME_SPOT &&
-                   fabs(y - last_y) < SAME_SPOT) {
+        struct spot at = spot_of(f, i);
+        if (i == 0)
+            cairo_move_to(cr, at.x, at.y);
+        else if (i + 1 < f->count && fabs(at.x - last.x) < SAME_SPOT &&
+                 fabs(at.y - last.y) < SAME_SPOT)
             continue;
-        } else {
-            cairo_line_to(cr, x, y);
-        }
-        last_x = x;
-        last_y = y;
+        else
+            cairo_line_to(cr, at.x, at.y);
+        last = at;
     }
     cairo_set_source_rgb(cr, 0.12, 0.35, 0.55);
     cairo_set_line_width(cr, 1.4);
@@ -200,27 +210,95 @@ static void draw_curve(cairo_t *cr, const struct figure *f)
     cairo_stroke(cr);
 }
 
-/* A dot and its value, to the lower right where the curve leaves room. */
+struct box {
+    double x, y, width; /* upper left corner */
+};
+
+/* Does the curve pass through a label's box, or touch it? */
+static bool curve_meets(const struct figure *f, const struct box *b)
+{
+    double left = b->x - CLEAR, right = b->x + b->width + CLEAR;
+    for (int64_t i = 1; i < f->count; i++) {
+        struct spot from = spot_of(f, i - 1), to = spot_of(f, i);
+        if (to.x < left || from.x > right)
+            continue;
+        double slope = to.x > from.x ? (to.y - from.y) / (to.x - from.x) : 0;
+        from.y += slope * fmax(0, left - from.x);
+        to.y -= slope * fmax(0, to.x - right);
+        if (from.y > b->y - CLEAR && to.y < b->y + LABEL_HEIGHT + CLEAR)
+            return true;
+    }
+    return false;
+}
+
+static bool boxes_meet(const struct box *a, const struct box *b)
+{
+    return a->x < b->x + b->width && b->x < a->x + a->width &&
+           fabs(a->y - b->y) < LABEL_HEIGHT;
+}
+
+static bool clear_box(const struct figure *f, const struct box *before, int count,
+                      const struct box *b)
+{
+    for (int k = 0; k < count; k++)
+        if (boxes_meet(b, &before[k]))
+            return false;
+    return b->x > LEFT && b->x + b->width < LEFT + WIDTH && b->y > TOP &&
+           b->y + LABEL_HEIGHT < TOP + HEIGHT && !curve_meets(f, b);
+}
+
+/* Where a dot's value stands, within the panel and clear of the curve and of the
+ * `count` values before it: below to the right or above to the left, where a curve that
+ * never falls does not come, else on the other sides, else farther up or down. */
+static struct box place_label(const struct figure *f, const struct box *before,
+                              int count, struct spot dot, double width)
+{
+    double left = dot.x - 5 - width, right = dot.x + 5;
+    double above = dot.y - 3 - LABEL_HEIGHT, below = dot.y + 3;
+    const struct box places[] = {{right, below, width},
+                                 {left, above, width},
+                                 {right, above, width},
+                                 {left, below, width}};
+    for (int i = 0; i < 4; i++)
+        if (clear_box(f, before, count, &places[i]))
+            return places[i];
+    struct box b = {fmin(right, LEFT + WIDTH - width - 1), 0, width};
+    for (int away = 0; away < HEIGHT; away += 3) {
+        b.y = above - away;
+        if (clear_box(f, before, count, &b))
+            return b;
+        b.y = below + away;
+        if (clear_box(f, before, count, &b))
+            return b;
+    }
+    b.y = fmin(below, TOP + HEIGHT - LABEL_HEIGHT - 1);
+    return b;
+}
+
+/* Dots, and their values where they cover no part of the curve. */
 static void draw_values(cairo_t *cr, const struct figure *f)
 {
+    struct box boxes[FF_EVAL_MAX_FAR];
+    int count = 0;
     for (int k = 0; k < f->tar_count; k++) {
         const struct ff_roc_point *p = &f->tar[k];
-        double x = place_x(p->far), y = place_y(f, 100 * p->tar);
+        struct spot dot = {place_x(p->far), place_y(f, 100 * p->tar)};
         char text[32];
-        if (x < LEFT || y > TOP + HEIGHT + 1)
+        if (dot.x < LEFT || dot.y > TOP + HEIGHT + 1)
             continue;
-        cairo_arc(cr, x, y, 2.6, 0, 6.283185307179586);
+        cairo_arc(cr, dot.x, dot.y, 2.6, 0, 6.283185307179586);
         cairo_set_source_rgb(cr, 0.70, 0.09, 0.17);
         cairo_fill(cr);
         snprintf(text, sizeof text, "%.2f", 100 * p->tar);
-        double width = ff_text_width(cr, text, TICK, FF_TEXT_PLAIN);
-        double at = fmin(x + 5, LEFT + WIDTH - width - 3);
-        double below = fmin(y + 9, TOP + HEIGHT - 7);
-        cairo_rectangle(cr, at - 1, below - 6, width + 2, 12);
+        double width = ff_text_width(cr, text, TICK, FF_TEXT_PLAIN) + 2;
+        struct box b = boxes[count] = place_label(f, boxes, count, dot, width);
+        count++;
+        cairo_rectangle(cr, b.x, b.y, b.width, LABEL_HEIGHT);
         cairo_set_source_rgba(cr, 1, 1, 1, 0.8);
         cairo_fill(cr);
         cairo_set_source_rgb(cr, 0.15, 0.15, 0.15);
-        ff_text_draw(cr, at, below, 0, text, TICK, FF_TEXT_PLAIN);
+        ff_text_draw(cr, b.x + 1, b.y + LABEL_HEIGHT / 2.0, 0, text, TICK,
+                     FF_TEXT_PLAIN);
     }
 }
 

@@ -18,13 +18,23 @@
 const char *const ff_cell_status_names[FF_CELL_STATUS_COUNT] = {
     "planned", "running", "done", "failed", "diverged", "excluded", "stale"};
 
+/* What summary.yaml adds, as if there were none. */
+static void forget_summary(struct ff_cell_result *result)
+{
+    result->seconds = result->samples_per_second = result->final_loss = NAN;
+    result->energy_joules = NAN;
+    result->bit_equal = true;
+    result->backend[0] = result->device[0] = 0;
+    free(result->drops);
+    result->drops = NULL;
+    result->drop_count = 0;
+}
+
 void ff_cell_result_init(struct ff_cell_result *result)
 {
     memset(result, 0, sizeof *result);
     result->iteration = -1;
-    result->seconds = result->samples_per_second = result->final_loss = NAN;
-    result->energy_joules = NAN;
-    result->bit_equal = true;
+    forget_summary(result);
     for (int e = 0; e < FF_GRID_MAX_EVALS; e++) {
         for (int k = 0; k < FF_FAR_COUNT; k++)
             result->evals[e].tar[k] = result->evals[e].compat[k] = NAN;
@@ -37,6 +47,11 @@ void ff_cell_result_fini(struct ff_cell_result *result)
 {
     free(result->drops);
     ff_cell_result_init(result);
+}
+
+int64_t ff_cell_result_iterations(const struct ff_cell_result *result)
+{
+    return result->iteration + !result->trained;
 }
 
 double ff_cell_result_metric(const struct ff_grid *grid,
@@ -230,10 +245,16 @@ int ff_cell_result_read(struct ff_cell_result *result, const struct ff_grid *gri
     int rc = read_done(result, dir, err);
     if (!rc && !result->trained)
         rc = read_diverged(result, dir, err);
-    if (!rc)
-        rc = read_summary(result, dir, err);
     if (rc)
         return rc;
+    struct ff_err damage = FF_ERR_INIT;
+    rc = read_summary(result, dir, &damage);
+    if (rc == FF_EDATA && result->trained) {
+        forget_summary(result);
+        snprintf(result->damage, sizeof result->damage, "%.255s", damage.text);
+    } else if (rc) {
+        return ff_err_set(err, rc, "%s", damage.text);
+    }
     if (!result->trained) {
         if (result->status == FF_CELL_DIVERGED)
             return 0;

@@ -36,9 +36,10 @@ struct ff_cell_result {
     bool trained;                     /* DONE is there */
     char train_key[FF_SHA256_HEX];    /* "" if not known; filled in by the caller */
     char model_sha256[FF_SHA256_HEX]; /* of DONE; "" if not trained */
-    char reason[256];                 /* of failed or diverged; "" else */
-    int64_t iteration;                /* reached so far; total when done; -1 unknown */
-    double seconds;                   /* training time over all attempts */
+    /* Of failed or diverged; of done where scoring again failed; "" else. */
+    char reason[256];
+    int64_t iteration; /* the last that was run; T when done; -1 unknown */
+    double seconds;    /* training time over all attempts */
     double samples_per_second;
     double energy_joules; /* of the card while it trained; NaN on a CPU */
     double final_loss;
@@ -47,6 +48,7 @@ struct ff_cell_result {
     int64_t *drops;                /* (drop_count) first iterations with a changed LR */
     bool bit_equal;                /* false only where a resume changed its choices */
     char backend[32], device[128]; /* "" unknown */
+    char damage[256]; /* what is wrong with a summary.yaml that is not used; "" else */
     struct ff_eval_score evals[FF_GRID_MAX_EVALS]; /* one an entry of grid->evals */
 };
 
@@ -54,6 +56,9 @@ struct ff_cell_result {
 void ff_cell_result_init(struct ff_cell_result *result);
 /* Frees drops; result is as after init. */
 void ff_cell_result_fini(struct ff_cell_result *result);
+
+/* Iterations that were run, where iteration is known. */
+int64_t ff_cell_result_iterations(const struct ff_cell_result *result);
 
 /* The grid's metric of this cell in percent, NaN unless the cell is done. */
 double ff_cell_result_metric(const struct ff_grid *grid,
@@ -63,8 +68,9 @@ double ff_cell_result_metric(const struct ff_grid *grid,
  * last line, eval-<name>.yaml. A score counts as present if it names the model of DONE.
  * `eval_keys` (eval_count) are the present keys, NULL = take what the files say; a
  * score with another key leaves status stale. Status: done, stale, diverged or planned;
- * the caller adds running, failed and excluded. A damaged DONE, DIVERGED or summary is
- * FF_EDATA; a damaged eval file counts as missing, which is no error. */
+ * the caller adds running, failed and excluded. A damaged DONE or DIVERGED, or
+ * a damaged summary of a run that is not DONE, is FF_EDATA. A damaged eval file, and a
+ * damaged summary beside DONE, count as missing, which is no error. */
 int ff_cell_result_read(struct ff_cell_result *result, const struct ff_grid *grid,
                         const char *dir, const char (*eval_keys)[FF_SHA256_HEX],
                         struct ff_err *err);

@@ -199,14 +199,17 @@ int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
     print_counts(f, &view);
     if (cells)
         print_cells(f, cmd, &view);
-    double seconds =
-        isnan(measured_seconds) ? ff_sweep_eta(&view, NAN) : measured_seconds;
+    bool at_least = false;
+    double seconds = measured_seconds;
+    if (isnan(seconds))
+        seconds = ff_sweep_eta(&at_least, &view, NAN);
     if (seconds == 0)
         fprintf(f, "time: nothing left to do\n");
     else if (isnan(seconds))
         fprintf(f, "time: unknown before a cell has run (ff-grid plan --measure)\n");
     else
-        fprintf(f, "time: about %s to go\n", ff_duration(eta, seconds));
+        fprintf(f, "time: %s %s to go\n", at_least ? "more than" : "about",
+                ff_duration(eta, seconds));
     print_needs(f, cmd);
     ff_plan_warnings(cmd->plan, f);
     ff_cmd_view_fini(&view);

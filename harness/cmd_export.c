@@ -75,14 +75,14 @@ static void write_cell(FILE *f, const struct ff_sweep_view *view, int index)
     }
     fputc(',', f);
     if (result->iteration >= 0)
-        fprintf(f, "%lld", (long long)result->iteration);
+        fprintf(f, "%lld", (long long)ff_cell_result_iterations(result));
     write_number(f, result->final_loss, "%.9g");
     write_number(f, result->seconds, "%.3f");
     write_number(f, result->samples_per_second, "%.3f");
     fputc(',', f);
     for (int d = 0; d < result->drop_count; d++)
         fprintf(f, "%s%lld", d ? " " : "", (long long)result->drops[d]);
-    fprintf(f, ",%d,", result->bit_equal);
+    fprintf(f, result->trained ? ",%d," : ",,", result->bit_equal);
     write_text(f, result->backend);
     fputc(',', f);
     write_text(f, result->device);
@@ -104,7 +104,12 @@ int ff_cmd_export(int argc, char **argv)
     const struct ff_cli cli = {
         "ff-grid export",
         "DIR [options]",
-        "Writes the cells of the sweep in DIR as CSV, one line a cell and seed.",
+        "Writes the cells of the sweep in DIR as CSV, one line a cell and seed; a "
+        "field "
+        "that is not known is empty. iteration counts the iterations that were run, of "
+        "T in a cell that is done; drop_iterations are the first with a changed "
+        "learning rate, counted from 0; bit_equal is 0 where a resume changed its "
+        "choices.",
         "  ff-grid export results/lambda_tau > lambda_tau.csv\n",
         options,
         sizeof options / sizeof *options};

@@ -38,7 +38,7 @@ static void print_cell(const struct ff_sweep_view *view, int index, int width)
         printf("  %9s", "");
     if (result->iteration >= 0)
         snprintf(where, sizeof where, "%lld/%lld",
-                 (long long)result->iteration + !result->trained,
+                 (long long)ff_cell_result_iterations(result),
                  (long long)view->totals[index]);
     printf("  %-16s", where);
     if (!isnan(result->final_loss))
@@ -72,7 +72,7 @@ int ff_cmd_status(int argc, char **argv)
         sizeof options / sizeof *options};
     struct ff_err err = FF_ERR_INIT;
     struct ff_sweep_view view;
-    char label[512], eta[32] = "unknown";
+    char label[512], eta[40];
     int rc = ff_cmd_parse(&cli, argc, argv, 1, &err);
     if (rc > 0)
         return FF_EXIT_OK;
@@ -86,10 +86,8 @@ int ff_cmd_status(int argc, char **argv)
     for (int s = 0; s < FF_CELL_STATUS_COUNT; s++)
         if (counts[s])
             printf(", %d %s", counts[s], ff_cell_status_names[s]);
-    if (counts[FF_CELL_PLANNED] + counts[FF_CELL_RUNNING] + counts[FF_CELL_STALE] > 0) {
-        double seconds = ff_sweep_eta(&view, running_pace(&view));
-        printf(", ETA %s", isnan(seconds) ? eta : ff_duration(eta, seconds));
-    }
+    if (counts[FF_CELL_PLANNED] + counts[FF_CELL_RUNNING] + counts[FF_CELL_STALE] > 0)
+        printf(", ETA %s", ff_sweep_eta_text(eta, &view, running_pace(&view)));
     putchar('\n');
     if (view.alive && view.state.waiting[0])
         printf("waiting for the GPU for %s: %s\n",

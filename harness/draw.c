@@ -344,8 +344,10 @@ static void draw_value(cairo_t *cr, const struct plan *p, size_t index, double x
     }
     ff_text_draw(cr, x + w / 2, middle - 0.8 * shift, 0.5,
                  ff_sheet_cell_text(text, cell, p->decimals), p->text_size,
-                 (long)index == p->best && p->sheet->cell_count > 1 ? FF_TEXT_BOLD
-                                                                    : FF_TEXT_PLAIN);
+                 p->sheet->cell_count > 1 &&
+                         ff_sheet_is_highest(p->sheet, p->best, index)
+                     ? FF_TEXT_BOLD
+                     : FF_TEXT_PLAIN);
 }
 
 static void draw_cell(cairo_t *cr, const struct plan *p, size_t index)
@@ -516,7 +518,7 @@ static void draw_bar(cairo_t *cr, const struct plan *p)
     for (double k = ceil(p->low / step - 1e-9); k * step <= p->high + 1e-9 * range;
          k++) {
         char text[32];
-        snprintf(text, sizeof text, "%.*f", decimals, k * step);
+        snprintf(text, sizeof text, "%.*f", decimals, k * step + 0.0); /* no -0 */
         double along = (k * step - p->low) / range * length;
         double tx = standing ? x + BAR : x + along;
         double ty = standing ? y + length - along : y + BAR;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The executor that runs children of this process; see exec.h. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "exec.h"
 
@@ -56,6 +58,28 @@ void ff_exec_destroy(struct ff_exec *exec)
         exec->destroy(exec->context);
     if (exec)
         *exec = (struct ff_exec){0};
+}
+
+void ff_exec_last_words(char *out, size_t capacity, const char *path)
+{
+    char text[4096];
+    out[0] = 0;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return;
+    if (!fseek(f, 0, SEEK_END) && ftell(f) > (long)sizeof text - 1)
+        fseek(f, -((long)sizeof text - 1), SEEK_END);
+    else
+        rewind(f);
+    size_t bytes = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[bytes] = 0;
+    while (bytes && strchr("\n\r ", text[bytes - 1]))
+        text[--bytes] = 0;
+    const char *line = text + bytes;
+    while (line > text && line[-1] != '\n' && line[-1] != '\r')
+        line--;
+    snprintf(out, capacity, "%.*s", (int)capacity - 1, line);
 }
 
 int ff_programs_find(struct ff_programs *programs, struct ff_err *err)

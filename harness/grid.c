@@ -98,12 +98,13 @@ static int read_train(struct ff_grid_reader *r, const struct ff_yaml_node *node)
 {
     if (node->kind != FF_YAML_MAP)
         return ff_grid_bad(r, node, "train: a map of parameters is wanted");
+    r->grid->train_line = node->line;
     int rc = ff_params_set_map(&r->grid->base, r->doc, node, r->err);
     if (rc)
         return rc;
     for (size_t i = 0; i < node->count; i++) {
         const struct ff_param_info *info = ff_params_find(node->items[i].key);
-        r->grid->train_given[ff_grid_table_index(info)] = true;
+        r->grid->given_line[ff_grid_table_index(info)] = node->items[i].line;
         if (info->type == FF_PARAM_PATH)
             rc = ff_grid_make_absolute(path_field(&r->grid->base, info), r->err);
         else if (info->type == FF_PARAM_PATHS)
@@ -151,6 +152,7 @@ static int read_bins(struct ff_grid_reader *r, struct ff_grid_eval *entry,
                            count, FF_GRID_MAX_BINS);
     for (size_t i = 0; i < count; i++) {
         struct ff_grid_bin *bin = &entry->bins[i];
+        bin->line = items[i].line;
         int rc = read_eval_path(r, bin->path, &items[i], "eval: bin");
         if (rc)
             return rc;
@@ -217,6 +219,7 @@ static int read_eval_entry(struct ff_grid_reader *r, const struct ff_yaml_node *
                     ff_grid_bad(r, item, "eval: name %s: letters, digits, _ and - only",
                                 item->text);
         } else if (!strcmp(item->key, "root")) {
+            entry->root_line = item->line;
             rc = read_eval_path(r, entry->root, item, "eval: root");
         } else if (!strcmp(item->key, "bin")) {
             rc = read_bins(r, entry, item);
@@ -289,15 +292,20 @@ static int default_metric(struct ff_grid_reader *r)
     struct ff_grid *grid = r->grid;
     struct ff_metric *metric = &grid->metric;
     const struct ff_grid_eval *entry = &grid->evals[0];
-    bool pairs = grid->eval_count && entry->bin_count;
+    bool pairs = entry->bin_count > 0;
     if (grid->eval_count > 1 || (pairs && entry->bin_count > 1))
         return ff_grid_bad(r, &r->doc->root,
                            "metric: is missing; with several eval entries or files it "
                            "names one, as in %s%s",
                            pairs ? "accuracy@" : "tar@1e-4:",
                            pairs ? entry->bins[0].name : entry->name);
+    if (!grid->eval_count) {
+        metric->eval_index = -1;
+        snprintf(metric->text, sizeof metric->text, "none");
+        return 0;
+    }
     metric->far_index = 2;
-    metric->eval_index = grid->eval_count ? 0 : -1;
+    metric->eval_index = 0;
     metric->kind = pairs ? FF_METRIC_ACCURACY : FF_METRIC_TAR;
     snprintf(metric->text, sizeof metric->text, "%s%s",
              pairs ? "accuracy@" : "tar@1e-4", pairs ? entry->bins[0].name : "");
@@ -408,7 +416,7 @@ static int apply_sets(struct ff_grid *grid, const struct ff_yaml_node *sweep,
                               "--set %s: %s is an axis of the grid; "
                               "--only picks cells",
                               sets[i], name);
-        grid->train_given[ff_grid_table_index(info)] = true;
+        grid->given_line[ff_grid_table_index(info)] = FF_GRID_BY_SET;
         if (info->type == FF_PARAM_PATH)
             rc = ff_grid_make_absolute(path_field(&grid->base, info), err);
         else if (info->type == FF_PARAM_PATHS)
@@ -498,9 +506,9 @@ int ff_grid_parse(struct ff_grid **out, const char *name, const char *text,
         return rc;
     struct ff_grid *grid = calloc(1, sizeof *grid);
     if (grid)
-        grid->train_given = calloc(parameters, sizeof *grid->train_given);
+        grid->given_line = calloc(parameters, sizeof *grid->given_line);
     comments = leading_comments(text);
-    if (!grid || !grid->train_given || !comments) {
+    if (!grid || !grid->given_line || !comments) {
         rc = ff_err_set(err, FF_ENOMEM, "out of memory");
         goto done;
     }
@@ -552,7 +560,7 @@ void ff_grid_destroy(struct ff_grid *grid)
     }
     free(grid->excludes);
     free(grid->cells);
-    free(grid->train_given);
+    free(grid->given_line);
     free(grid->text);
     free(grid);
 }

@@ -25,6 +25,8 @@
 #define FF_GRID_MAX_BINS 16
 #define FF_GRID_MAX_CELLS 20000
 #define FF_GRID_NAME 64
+#define FF_GRID_WHERE (FF_PATH_MAX + 16)
+#define FF_GRID_BY_SET (-1) /* in place of a line */
 
 /* The false-accept rates that ff-eval reports: 1e-6, 1e-5, ... 1e-1. */
 #define FF_FAR_COUNT 6
@@ -38,6 +40,7 @@ enum ff_axis_kind {
 struct ff_axis {
     const struct ff_param_info *param; /* name, unit, help; static */
     enum ff_axis_kind kind;
+    int line;       /* in the grid file */
     int count;      /* 1 .. FF_GRID_MAX_VALUES */
     double *values; /* (count); NULL for FF_AXIS_TEXT */
     char **texts;   /* (count) as in YAML, for both kinds */
@@ -48,10 +51,12 @@ struct ff_grid_eval {
     char protocol[16];        /* "ijbc", "ijbb" or "pairs" */
     char name[FF_GRID_NAME];  /* unique; letters, digits, _ and - */
     char root[FF_PARAM_TEXT]; /* folder with meta/ and loose_crop/, expanded */
+    int root_line;            /* in the grid file */
     bool flip, norm, det;     /* switches, default on */
     int bin_count; /* above 0 for pairs alone, which has no root or switches */
     struct ff_grid_bin {
         char path[FF_PARAM_TEXT]; /* absolute */
+        int line;                 /* in the grid file */
         char name[FF_PAIR_NAME];  /* ff_pair_name; unique in the grid */
     } bins[FF_GRID_MAX_BINS];
 };
@@ -59,7 +64,7 @@ struct ff_grid_eval {
 enum ff_metric_kind { FF_METRIC_TAR, FF_METRIC_TAR_COMPAT, FF_METRIC_ACCURACY };
 
 struct ff_metric {
-    char text[96]; /* as written: "tar@1e-4:name", "accuracy@lfw" */
+    char text[96]; /* as written: "tar@1e-4:name", "accuracy@lfw"; "none" */
     enum ff_metric_kind kind;
     int far_index;  /* into ff_fars */
     int bin_index;  /* of FF_METRIC_ACCURACY: into the entry's bins */
@@ -85,8 +90,10 @@ struct ff_grid {
     char name[FF_GRID_NAME];
     char *text;            /* the grid as YAML, values resolved, paths absolute */
     struct ff_params base; /* train parameters without axes, not yet resolved */
-    bool *train_given;     /* (parameters of the table) named under train: */
-    int axis_count;        /* 0 .. FF_GRID_MAX_AXES */
+    int train_line;        /* of train:; 0 = there is none */
+    /* (parameters of the table) line under train:, FF_GRID_BY_SET; 0 = not given */
+    int *given_line;
+    int axis_count; /* 0 .. FF_GRID_MAX_AXES */
     struct ff_axis axes[FF_GRID_MAX_AXES];
     int seed_count; /* >= 1 */
     int64_t seeds[FF_GRID_MAX_SEEDS];
@@ -123,6 +130,11 @@ const char *ff_grid_cell_label(char *out, size_t capacity, const struct ff_grid 
  * with the seed; what the event log knows a cell by. Returns out. */
 const char *ff_grid_cell_place(char *out, size_t capacity, const struct ff_grid *grid,
                                const struct ff_cell *cell);
+
+/* Where a parameter of the cells is set: "grid.yaml:7", "--set", or the file alone
+ * where it has its default. Returns out. */
+const char *ff_grid_where(char out[FF_GRID_WHERE], const struct ff_grid *grid,
+                          const char *name);
 
 /* Does the cell agree with every "name=value" of a comma-separated list? Names are axes
  * or seed. 1 yes, 0 no, FF_EUSAGE for an unknown name or a value not on the axis. */

@@ -99,11 +99,13 @@ static int generate_axis(struct ff_grid_reader *r, const struct ff_yaml_node *no
                            ends->key);
     double a, b;
     int64_t n;
-    int rc = ff_yaml_f64(&a, r->doc, &ends->items[0], r->err);
-    if (!rc)
-        rc = ff_yaml_f64(&b, r->doc, &ends->items[1], r->err);
-    if (!rc)
-        rc = ff_yaml_i64(&n, r->doc, n_node, r->err);
+    for (int i = 0; i < 2; i++) {
+        const char *text = ends->items[i].text;
+        if (!text || ff_parse_f64(i ? &b : &a, text))
+            return ff_grid_bad(r, &ends->items[i], "%s: %s: %s is not a number", name,
+                               ends->key, text ? text : "what stands here");
+    }
+    int rc = ff_yaml_i64(&n, r->doc, n_node, r->err);
     if (rc)
         return rc;
     if (n < 2 || n > FF_GRID_MAX_VALUES)
@@ -139,7 +141,7 @@ static int read_axis(struct ff_grid_reader *r, const struct ff_yaml_node *node)
     if (info->type == FF_PARAM_INTS || info->type == FF_PARAM_PATHS)
         return ff_grid_bad(r, node, "sweep: %s is a list and cannot be an axis",
                            info->name);
-    if (grid->train_given[ff_grid_table_index(info)])
+    if (grid->given_line[ff_grid_table_index(info)])
         return ff_grid_bad(r, node, "sweep: %s is also set under train: or by --set",
                            info->name);
     if (grid->axis_count == FF_GRID_MAX_AXES)
@@ -147,6 +149,7 @@ static int read_axis(struct ff_grid_reader *r, const struct ff_yaml_node *node)
                            info->name, FF_GRID_MAX_AXES + 1, FF_GRID_MAX_AXES);
     struct ff_axis *axis = &grid->axes[grid->axis_count++];
     axis->param = info;
+    axis->line = node->line;
     axis->kind = info->type == FF_PARAM_FLOAT || info->type == FF_PARAM_INT
                      ? FF_AXIS_NUMBER
                      : FF_AXIS_TEXT;
@@ -195,7 +198,7 @@ int ff_grid_read_seeds(struct ff_grid_reader *r, const struct ff_yaml_node *node
         grid->seed_count = 1;
         return 0;
     }
-    if (grid->train_given[ff_grid_table_index(seed)])
+    if (grid->given_line[ff_grid_table_index(seed)])
         return ff_grid_bad(r, node, "seeds: seed is also set under train: or by --set");
     if (node->kind != FF_YAML_LIST || node->count == 0)
         return ff_grid_bad(r, node, "seeds: a list of integers is wanted");
@@ -204,9 +207,10 @@ int ff_grid_read_seeds(struct ff_grid_reader *r, const struct ff_yaml_node *node
                            node->count, FF_GRID_MAX_SEEDS);
     for (size_t i = 0; i < node->count; i++) {
         int64_t value;
-        int rc = ff_yaml_i64(&value, r->doc, &node->items[i], r->err);
-        if (rc)
-            return rc;
+        const char *text = node->items[i].text;
+        if (!text || ff_parse_i64(&value, text))
+            return ff_grid_bad(r, &node->items[i], "seeds: %s is not an integer",
+                               text ? text : "what stands here");
         if ((double)value < seed->min || (double)value > seed->max)
             return ff_grid_bad(r, &node->items[i],
                                "seeds: %lld is out of range %g .. %g", (long long)value,
@@ -339,10 +343,13 @@ int ff_grid_spread(struct ff_grid *grid, struct ff_err *err)
                                grid->axes[a].texts[cell->at[a]], grid->path, err);
         struct ff_err inner = FF_ERR_INIT;
         if (!rc && !cell->excluded && ff_params_resolve(&cell->params, &inner)) {
-            char label[512];
+            char label[512], where[FF_GRID_WHERE], name[64];
+            /* The message begins with the parameter's name. */
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(inner.text, ":"),
+                     inner.text);
             ff_grid_cell_label(label, sizeof label, grid, cell);
-            rc = ff_err_set(err, inner.code, "%s: cell %s: %.600s", grid->path, label,
-                            inner.text);
+            rc = ff_err_set(err, inner.code, "%s: cell %s: %.600s",
+                            ff_grid_where(where, grid, name), label, inner.text);
         }
         if (rc)
             return rc;

@@ -49,6 +49,24 @@ const char *ff_grid_cell_place(char *out, size_t capacity, const struct ff_grid 
     return out;
 }
 
+const char *ff_grid_where(char out[FF_GRID_WHERE], const struct ff_grid *grid,
+                          const char *name)
+{
+    size_t count;
+    const struct ff_param_info *info = ff_params_find(name);
+    int line = info ? grid->given_line[info - ff_params_table(&count)] : 0;
+    for (int a = 0; a < grid->axis_count; a++)
+        if (grid->axes[a].param == info)
+            line = grid->axes[a].line;
+    if (line == FF_GRID_BY_SET)
+        snprintf(out, FF_GRID_WHERE, "--set");
+    else if (line)
+        snprintf(out, FF_GRID_WHERE, "%s:%d", grid->path, line);
+    else
+        snprintf(out, FF_GRID_WHERE, "%s", grid->path);
+    return out;
+}
+
 static void write_value(FILE *f, enum ff_param_type type, const char *text)
 {
     if (type == FF_PARAM_PATH || type == FF_PARAM_WORD)
@@ -63,7 +81,7 @@ static void write_train(FILE *f, const struct ff_grid *grid)
     const struct ff_param_info *table = ff_params_table(&count);
     bool any = false;
     for (size_t i = 0; i < count; i++) {
-        if (!grid->train_given[i])
+        if (!grid->given_line[i])
             continue;
         if (!any)
             fprintf(f, "train:\n");
@@ -133,7 +151,7 @@ int ff_grid_compose(struct ff_grid *grid, const char *comments, struct ff_err *e
     write_excludes(f, grid);
     size_t table_count;
     const struct ff_param_info *table = ff_params_table(&table_count);
-    if (!grid->train_given[ff_params_find("seed") - table]) {
+    if (!grid->given_line[ff_params_find("seed") - table]) {
         fprintf(f, "seeds: [");
         for (int s = 0; s < grid->seed_count; s++)
             fprintf(f, "%s%lld", s ? ", " : "", (long long)grid->seeds[s]);

@@ -20,6 +20,7 @@
 #include "cli.h"
 #include "draw.h"
 #include "h5io.h"
+#include "log.h"
 #include "terminal_map.h"
 
 #define SCHEMA "ff-heatmap/1"
@@ -220,6 +221,8 @@ static struct ff_sheet_cell summarize(const struct ff_grid *grid,
         }
         if (out.values > 1)
             out.std = sqrt(squares / (out.values - 1));
+    } else if (count[FF_CELL_DONE]) {
+        out.state = FF_SHEET_DONE;
     } else if (count[FF_CELL_RUNNING]) {
         out.state = FF_SHEET_RUNNING;
     } else if (count[FF_CELL_STALE]) {
@@ -474,7 +477,7 @@ static int write_root(const struct writer *w, struct ff_err *err)
 }
 
 /* "TAR@FAR=1e-4 (%)"; the eval entry is named where there are several. "accuracy on
- * lfw (%)". */
+ * lfw (%)". What stands for it in a grid without eval: entries. */
 static void metric_label(char out[128], const struct ff_grid *grid)
 {
     const struct ff_metric *metric = &grid->metric;
@@ -483,7 +486,11 @@ static void metric_label(char out[128], const struct ff_grid *grid)
                  grid->evals[metric->eval_index].bins[metric->bin_index].name);
         return;
     }
-    bool several = grid->eval_count > 1 && metric->eval_index >= 0;
+    if (metric->eval_index < 0) {
+        snprintf(out, 128, "nothing is scored (no eval:)");
+        return;
+    }
+    bool several = grid->eval_count > 1;
     snprintf(out, 128, "TAR%s@FAR=1e-%ld%s%s (%%)",
              metric->kind == FF_METRIC_TAR_COMPAT ? " (compat)" : "",
              lround(-log10(ff_fars[metric->far_index])), several ? ", " : "",
@@ -589,6 +596,13 @@ int ff_heatmap_draw(const char *png_path, const char *svg_path,
     return rc;
 }
 
+/* https://no-color.org: a NO_COLOR that is not empty. */
+static bool coloured(int fd)
+{
+    const char *no_colour = getenv("NO_COLOR");
+    return ff_terminal(fd) && !(no_colour && *no_colour);
+}
+
 void ff_heatmap_print(FILE *f, const struct ff_grid *grid,
                       const struct ff_cell_result *results, size_t count)
 {
@@ -597,6 +611,6 @@ void ff_heatmap_print(FILE *f, const struct ff_grid *grid,
     if (ff_heatmap_sheet(&sheet, grid, results, count, &err))
         fprintf(f, "%s\n", err.text);
     else
-        ff_terminal_map_print(f, &sheet, isatty(fileno(f)) == 1);
+        ff_terminal_map_print(f, &sheet, coloured(fileno(f)));
     ff_sheet_fini(&sheet);
 }

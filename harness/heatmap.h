@@ -29,8 +29,8 @@ int ff_heatmap_draw(const char *png_path, const char *svg_path,
                     const struct ff_grid *grid, const struct ff_cell_result *results,
                     size_t count, struct ff_err *err);
 
-/* The heatmap as a table of text, coloured if f is a terminal. Prints a line instead if
- * there is no memory. */
+/* The heatmap as a table of text, coloured if f is a terminal and NO_COLOR is not set.
+ * Prints a line instead if there is no memory. */
 void ff_heatmap_print(FILE *f, const struct ff_grid *grid,
                       const struct ff_cell_result *results, size_t count);
 

@@ -49,18 +49,11 @@ static int finish(struct ff_exec *exec, struct look *look, const char *curve,
 static int failed(const char *program, struct ff_child_result result, const char *log,
                   struct ff_err *err)
 {
-    char *text = NULL, words[300] = "";
-    size_t bytes;
-    if (!ff_read_file(&text, &bytes, log, NULL)) {
-        while (bytes && strchr("\r\n", text[bytes - 1]))
-            text[--bytes] = 0;
-        const char *line = strrchr(text, '\n');
-        snprintf(words, sizeof words, ": %.290s", line ? line + 1 : text);
-    }
-    free(text);
-    return ff_err_set(err, FF_EFAIL, "%s ended with %s %d%s", program,
+    char words[300];
+    ff_exec_last_words(words, sizeof words, log);
+    return ff_err_set(err, FF_EFAIL, "%s ended with %s %d%s%s", program,
                       result.state == FF_CHILD_EXITED ? "exit code" : "signal",
-                      result.value, words);
+                      result.value, words[0] ? ": " : "", words);
 }
 
 static int time_training(struct ff_measure *measure, const struct ff_plan *plan,

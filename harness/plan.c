@@ -71,16 +71,16 @@ static int read_meta(struct ff_plan_eval *out, const struct ff_grid *grid,
         if (!rc)
             rc = ff_plan_hash_lines(hash, &lines[i], path, &inner);
         if (rc)
-            return ff_err_set(err, rc, "%s: eval %s: %.800s", grid->path, entry->name,
-                              inner.text);
+            return ff_err_set(err, rc, "%s:%d: eval %s: %.800s", grid->path,
+                              entry->root_line, entry->name, inner.text);
         strcat(strcat(all, hash), "\n");
     }
     int rc = ff_path(path, err, "%s/loose_crop", entry->root);
     if (rc)
         return rc;
     if (access(path, R_OK | X_OK))
-        return ff_err_errno(err, FF_EUSAGE, "%s: eval %s: %s", grid->path, entry->name,
-                            path);
+        return ff_err_errno(err, FF_EUSAGE, "%s:%d: eval %s: %s", grid->path,
+                            entry->root_line, entry->name, path);
     out->images = lines[2];
     out->pairs = lines[1];
     ff_sha256(out->meta_hash, all, strlen(all));
@@ -159,6 +159,7 @@ static int read_bins(struct ff_plan_eval *out, const struct ff_grid *grid,
                      const struct ff_programs *programs, struct ff_err *err)
 {
     char all[FF_GRID_MAX_BINS * (FF_PAIR_NAME + FF_SHA256_HEX + 2)];
+    char where[FF_GRID_WHERE];
     size_t used = 0;
     for (int k = 0; k < entry->bin_count; k++) {
         char hash[FF_SHA256_HEX];
@@ -173,15 +174,15 @@ static int read_bins(struct ff_plan_eval *out, const struct ff_grid *grid,
         if (!rc)
             rc = ff_sha256_file(hash, path, &inner);
         if (rc)
-            return ff_err_set(err, rc, "%s: eval %s: %.800s", grid->path, entry->name,
-                              inner.text);
+            return ff_err_set(err, rc, "%s:%d: eval %s: %.800s", grid->path,
+                              entry->bins[k].line, entry->name, inner.text);
         for (int i = 0; i < grid->cell_count; i++)
             if (!grid->cells[i].excluded && height &&
                 grid->cells[i].params.image_size != height)
                 return ff_err_set(err, FF_EUSAGE,
                                   "%s: image_size is %lld, but the images of %s are "
                                   "%lld px",
-                                  grid->path,
+                                  ff_grid_where(where, grid, "image_size"),
                                   (long long)grid->cells[i].params.image_size, path,
                                   (long long)height);
         used += (size_t)snprintf(all + used, sizeof all - used, "%s=%s\n",
@@ -198,11 +199,12 @@ static int read_bins(struct ff_plan_eval *out, const struct ff_grid *grid,
 static int check_validate(const struct ff_grid *grid, const struct ff_params *params,
                           struct ff_err *err)
 {
-    char path[FF_PARAM_TEXT];
+    char path[FF_PARAM_TEXT], where[FF_GRID_WHERE];
     const char *list = params->validate;
     while (ff_paths_next(path, &list))
         if (access(path, R_OK))
-            return ff_err_errno(err, FF_EUSAGE, "%s: validate: %s", grid->path, path);
+            return ff_err_errno(err, FF_EUSAGE, "%s: validate: %s",
+                                ff_grid_where(where, grid, "validate"), path);
     return 0;
 }
 
@@ -213,11 +215,16 @@ static int find_data(struct ff_plan *plan, const char *path, struct ff_exec *exe
     for (int i = 0; i < plan->data_count; i++)
         if (!strcmp(plan->data[i].path, path))
             return i;
+    char where[FF_GRID_WHERE];
+    if (!path[0] && plan->grid->train_line)
+        return ff_err_set(err, FF_EUSAGE, "%s:%d: train: data is missing",
+                          plan->grid->path, plan->grid->train_line);
     if (!path[0])
         return ff_err_set(err, FF_EUSAGE, "%s: train: data is missing",
                           plan->grid->path);
     if (access(path, R_OK))
-        return ff_err_errno(err, FF_EUSAGE, "%s: data: %s", plan->grid->path, path);
+        return ff_err_errno(err, FF_EUSAGE, "%s: data: %s",
+                            ff_grid_where(where, plan->grid, "data"), path);
     void *grown =
         realloc(plan->data, (size_t)(plan->data_count + 1) * sizeof *plan->data);
     if (!grown)
@@ -255,6 +262,8 @@ static int plan_cell(struct ff_plan *plan, int index, struct init_cache *init,
     struct ff_grid *grid = plan->grid;
     struct ff_cell *cell = &grid->cells[index];
     const struct ff_params *params = &cell->params;
+    struct ff_err inner = FF_ERR_INIT;
+    char where[FF_GRID_WHERE];
     int found = find_data(plan, params->data, exec, programs, err);
     if (found < 0)
         return found;
@@ -262,18 +271,19 @@ static int plan_cell(struct ff_plan *plan, int index, struct init_cache *init,
     plan->cell_data[index] = found;
     if (data->images < params->batch)
         return ff_err_set(err, FF_EUSAGE, "%s: batch is %lld, but %s holds %lld images",
-                          grid->path, (long long)params->batch, data->path,
-                          (long long)data->images);
+                          ff_grid_where(where, grid, "batch"), (long long)params->batch,
+                          data->path, (long long)data->images);
     if (data->height && data->height != params->image_size)
-        return ff_err_set(err, FF_EUSAGE,
-                          "%s: image_size is %lld, but the images of %s are %lld px",
-                          grid->path, (long long)params->image_size, data->path,
-                          (long long)data->height);
+        return ff_err_set(
+            err, FF_EUSAGE, "%s: image_size is %lld, but the images of %s are %lld px",
+            ff_grid_where(where, grid, "image_size"), (long long)params->image_size,
+            data->path, (long long)data->height);
     plan->iterations[index] = params->epochs * (data->images / params->batch);
     if (strcmp(init->path, params->init)) {
-        int rc = ff_sha256_file(init->hash, params->init, err);
+        int rc = ff_sha256_file(init->hash, params->init, &inner);
         if (rc)
-            return rc;
+            return ff_err_set(err, rc, "%s: init: %.800s",
+                              ff_grid_where(where, grid, "init"), inner.text);
         memcpy(init->path, params->init, sizeof init->path);
     }
     ff_train_key(cell->train_key, params, data->fingerprint,

@@ -135,8 +135,9 @@ static void write_table(FILE *f, const struct ff_grid *grid,
         f,
         "</table></div>\n<p class=\"small\">%s; changes of the learning rate as the "
         "first iteration that uses the new one.</p>\n",
-        pairs ? "Accuracy in percent on each file of pairs"
-              : "TAR in percent at each false accept rate");
+        pairs     ? "Accuracy in percent on each file of pairs"
+        : own < 0 ? "Nothing is scored (no eval:)"
+                  : "TAR in percent at each false accept rate");
 }
 
 static bool is_axis(const struct ff_grid *grid, const char *name)

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SCORE_DIGIT 1e-6 /* scores have six decimals, in percent */
+
 static int clear_cells(struct ff_sheet *sheet, size_t count, struct ff_err *err)
 {
     struct ff_sheet_cell *cells = malloc(count * sizeof *cells);
@@ -79,9 +81,16 @@ long ff_sheet_best(const struct ff_sheet *sheet)
     long best = -1;
     for (size_t i = 0; i < sheet->cell_count; i++)
         if (sheet->cells[i].state == FF_SHEET_VALUE &&
-            (best < 0 || sheet->cells[i].mean > sheet->cells[best].mean))
+            (best < 0 ||
+             sheet->cells[i].mean > sheet->cells[best].mean + SCORE_DIGIT / 2))
             best = (long)i;
     return best;
+}
+
+bool ff_sheet_is_highest(const struct ff_sheet *sheet, long best, size_t cell)
+{
+    return best >= 0 && sheet->cells[cell].state == FF_SHEET_VALUE &&
+           sheet->cells[cell].mean > sheet->cells[best].mean - SCORE_DIGIT / 2;
 }
 
 int ff_sheet_decimals(const struct ff_sheet *sheet)
@@ -95,7 +104,7 @@ const char *ff_sheet_cell_text(char out[32], const struct ff_sheet_cell *cell,
                                int decimals)
 {
     static const char *const words[FF_SHEET_STATE_COUNT] = {
-        "·", NULL, "run", "stale", "div", "fail", "-"};
+        "·", NULL, "run", "stale", "div", "fail", "-", "done"};
     if (cell->state == FF_SHEET_VALUE)
         snprintf(out, 32, "%.*f", decimals, cell->mean);
     else
@@ -106,8 +115,8 @@ const char *ff_sheet_cell_text(char out[32], const struct ff_sheet_cell *cell,
 const char *ff_sheet_state_meaning(enum ff_sheet_state state)
 {
     static const char *const meanings[FF_SHEET_STATE_COUNT] = {
-        "no value yet", "mean",   "running", "trained, not scored",
-        "diverged",     "failed", "excluded"};
+        "no value yet", "mean",   "running",  "trained, not scored",
+        "diverged",     "failed", "excluded", "trained"};
     return meanings[state];
 }
 

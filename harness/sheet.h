@@ -22,8 +22,9 @@ enum ff_sheet_state {
     FF_SHEET_DIVERGED,
     FF_SHEET_FAILED,
     FF_SHEET_EXCLUDED,
+    FF_SHEET_DONE, /* trained, and there is nothing to score */
 };
-#define FF_SHEET_STATE_COUNT 7
+#define FF_SHEET_STATE_COUNT 8
 
 struct ff_sheet_cell {
     enum ff_sheet_state state;
@@ -60,12 +61,14 @@ void ff_sheet_fini(struct ff_sheet *sheet);
 
 /* Smallest and largest mean; false (and both 0) if no cell has a value. */
 bool ff_sheet_range(double *low, double *high, const struct ff_sheet *sheet);
-/* Index of the highest mean; -1 if no cell has a value. */
+/* Index of the highest mean, the first of several; -1 if no cell has a value. */
 long ff_sheet_best(const struct ff_sheet *sheet);
+/* Is this cell's mean the highest, or equal to it in every digit that scores have? */
+bool ff_sheet_is_highest(const struct ff_sheet *sheet, long best, size_t cell);
 /* Decimals that tell the values apart: 1 where they spread over 20 or more, else 2. */
 int ff_sheet_decimals(const struct ff_sheet *sheet);
 
-/* What stands for a cell: its mean, or "·" "run" "old" "div" "fail" "-". */
+/* What stands for a cell: its mean, or "·" "run" "stale" "div" "fail" "-" "done". */
 const char *ff_sheet_cell_text(char out[32], const struct ff_sheet_cell *cell,
                                int decimals);
 /* Meaning of a state in a legend: "diverged", "not yet run". */

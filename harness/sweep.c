@@ -100,9 +100,11 @@ static int cell_ended(struct ff_sweep *sweep, int index, struct ff_err *err)
                        &sweep->view.grid->cells[index]);
     sweep->ended++;
     double metric = ff_cell_result_metric(sweep->view.grid, result);
-    if (result->status == FF_CELL_FAILED) {
+    bool done = result->status == FF_CELL_DONE;
+    if (result->status == FF_CELL_FAILED || (done && result->reason[0])) {
         sweep->failed_one = true;
-        ff_warn("cell %s failed: %s", label, result->reason);
+        ff_warn("cell %s failed: %s%s", label, result->reason,
+                done ? "; its last score stays" : "");
     } else if (result->status == FF_CELL_DIVERGED) {
         ff_info("cell %s diverged: %s", label, result->reason);
     } else if (isnan(metric)) {
@@ -244,29 +246,6 @@ static int start_scoring(struct ff_sweep *sweep, int index, int entry,
     return spawn(sweep, argv.items, dir, err);
 }
 
-/* The last line a program left in its output, without its name in front. */
-static void last_words(char *out, size_t capacity, const char *path)
-{
-    char text[4096];
-    out[0] = 0;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return;
-    if (!fseek(f, 0, SEEK_END) && ftell(f) > (long)sizeof text - 1)
-        fseek(f, -((long)sizeof text - 1), SEEK_END);
-    else
-        rewind(f);
-    size_t bytes = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[bytes] = 0;
-    while (bytes && strchr("\n\r ", text[bytes - 1]))
-        text[--bytes] = 0;
-    const char *line = text + bytes;
-    while (line > text && line[-1] != '\n' && line[-1] != '\r')
-        line--;
-    snprintf(out, capacity, "%.*s", (int)capacity - 1, line);
-}
-
 static int note_exit(struct ff_sweep *sweep, struct ff_child_result result,
                      struct ff_err *err)
 {
@@ -305,7 +284,7 @@ static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
         snprintf(reason, sizeof reason, "%s ended by signal %d", program, result.value);
         return cell_failed(sweep, index, -result.value, reason, err);
     }
-    last_words(words, sizeof words, output);
+    ff_exec_last_words(words, sizeof words, output);
     snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%.150s", program,
              result.value, failure_text(result.value), words[0] ? ": " : "", words);
     return cell_failed(sweep, index, result.value, reason, err);
@@ -381,6 +360,8 @@ static int scoring_ended(struct ff_sweep *sweep, int index, const char *dir,
     if (cell->status != FF_CELL_DONE || sweep->rescore[index])
         return 0;
     int rc = tell(sweep, "done", index, NULL, err);
+    if (!rc) /* a failure of before no longer counts */
+        rc = ff_sweep_view_read(&sweep->view, index, err);
     return rc ? rc : cell_ended(sweep, index, err);
 }
 
@@ -408,7 +389,7 @@ static int note_busy(struct ff_sweep *sweep, const char *dir,
     int rc = output_path(output, sweep, dir, err);
     if (rc)
         return rc;
-    last_words(words, sizeof words, output);
+    ff_exec_last_words(words, sizeof words, output);
     const char *says = strstr(words, result.value == FF_EXIT_BUSY ? FF_SAYS_GPU_BUSY
                                                                   : FF_SAYS_GPU_FULL);
     *gpu = says != NULL;
@@ -535,7 +516,7 @@ static double observed_pace(struct ff_sweep *sweep, int64_t iteration)
 
 static void show_progress(struct ff_sweep *sweep)
 {
-    char label[512], path[FF_PATH_MAX], eta[32] = "unknown";
+    char label[512], path[FF_PATH_MAX], eta[40];
     int index = sweep->current, counts[FF_CELL_STATUS_COUNT];
     struct ff_curve_tail tail = {-1, NAN, NAN};
     ff_sweep_count(counts, &sweep->view);
@@ -549,9 +530,7 @@ static void show_progress(struct ff_sweep *sweep)
         ff_curve_tail_read(&tail, path);
         sweep->view.results[index].iteration = tail.iteration;
     }
-    double seconds = ff_sweep_eta(&sweep->view, observed_pace(sweep, tail.iteration));
-    if (!isnan(seconds))
-        ff_duration(eta, seconds);
+    ff_sweep_eta_text(eta, &sweep->view, observed_pace(sweep, tail.iteration));
     if (sweep->phase != FF_PHASE_TRAIN)
         ff_progress(false, "cell %d of %d  %s  scoring %s  sweep ETA %s", nth,
                     sweep->plan->order_count, label,
@@ -612,14 +591,48 @@ static const char *stop_reason(const struct ff_sweep *sweep)
     return NULL;
 }
 
-/* 0, 1 or 4 by the state of the selected cells. */
+static bool counts_as_left(const struct ff_sweep *sweep, int index)
+{
+    return !sweep->options->score_only || sweep->view.results[index].trained;
+}
+
+/* What this run leaves undone: cells that --only passed over, failed cells and why. */
+static void tell_rest(const struct ff_sweep *sweep, const char *reason)
+{
+    const struct ff_grid *grid = sweep->view.grid;
+    char label[512];
+    int failed = 0, first = -1, others = 0;
+    for (int i = 0; i < grid->cell_count; i++) {
+        enum ff_cell_status status = sweep->view.results[i].status;
+        bool open = status == FF_CELL_PLANNED || status == FF_CELL_STALE ||
+                    status == FF_CELL_FAILED;
+        if (!open || !counts_as_left(sweep, i))
+            continue;
+        others += !sweep->selected[i];
+        if (sweep->selected[i] && status == FF_CELL_FAILED && !failed++)
+            first = i;
+    }
+    if (reason || !others)
+        ff_progress(true, "%s", reason ? reason : "nothing left to do");
+    else
+        ff_progress(true, "nothing left to do with --only; %d other cell%s not done",
+                    others, others == 1 ? " is" : "s are");
+    if (failed)
+        ff_warn("%d cell%s failed%s; %s%s: %s", failed, failed == 1 ? "" : "s",
+                sweep->options->retry_failed ? "" : " (--retry-failed tries again)",
+                failed == 1 ? "" : "the first, ",
+                ff_grid_cell_label(label, sizeof label, grid, &grid->cells[first]),
+                sweep->view.results[first].reason);
+}
+
+/* 0, 1 or 4 by the state of the selected cells; 1 also where a cell that is done could
+ * not be scored again. */
 static int outcome(const struct ff_sweep *sweep)
 {
-    int code = FF_EXIT_OK;
+    int code = sweep->failed_one ? FF_EXIT_FAILED : FF_EXIT_OK;
     for (int i = 0; i < sweep->view.grid->cell_count; i++) {
         enum ff_cell_status status = sweep->view.results[i].status;
-        if (!sweep->selected[i] ||
-            (sweep->options->score_only && !sweep->view.results[i].trained))
+        if (!sweep->selected[i] || !counts_as_left(sweep, i))
             continue;
         if (status == FF_CELL_PLANNED || status == FF_CELL_RUNNING ||
             status == FF_CELL_STALE)
@@ -654,7 +667,7 @@ int ff_sweep_run(int *exit_code, struct ff_sweep *sweep, struct ff_err *err)
     if (busy)
         ff_warn("%s", reason);
     else
-        ff_progress(true, "%s", reason ? reason : "nothing left to do");
+        tell_rest(sweep, reason);
     if (sweep->current >= 0) {
         ff_info("stopping the running program; it writes its checkpoint "
                 "(Ctrl-C again ends at once)");

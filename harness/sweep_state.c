@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
+
 static void copy(char *out, size_t capacity, const char *text)
 {
     size_t length = strnlen(text, capacity - 1);
@@ -131,7 +133,8 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
     } else if (!strcmp(kind, "diverged")) {
         record->diverged = true;
         copy(record->reason, sizeof record->reason, ff_event_get(event, "reason"));
-    } else if (!strcmp(kind, "retry") || !strcmp(kind, "aside")) {
+    } else if (!strcmp(kind, "retry") || !strcmp(kind, "aside") ||
+               !strcmp(kind, "done")) {
         record->failed = record->diverged = false;
         record->reason[0] = 0;
     }
@@ -195,18 +198,18 @@ static void overlay(struct ff_cell_result *result, const struct ff_grid *grid,
     if (record && result->status == FF_CELL_PLANNED && record->diverged) {
         result->status = FF_CELL_DIVERGED;
         copy(result->reason, sizeof result->reason, record->reason);
-    } else if (record && record->failed &&
-               (result->status == FF_CELL_PLANNED || result->status == FF_CELL_STALE)) {
+    } else if (record && record->failed) {
         bool training = !strcmp(record->phase, "train");
         bool holds = training && result->status == FF_CELL_PLANNED;
         for (int e = 0; !training && e < grid->eval_count; e++)
-            holds = holds || (result->status == FF_CELL_STALE &&
+            holds = holds || (result->trained &&
                               !strcmp(record->phase + 5, grid->evals[e].name) &&
                               !strcmp(record->eval_key, eval_keys[e]));
-        if (holds) {
-            result->status = FF_CELL_FAILED;
+        if (holds)
             copy(result->reason, sizeof result->reason, record->reason);
-        }
+        /* Where scoring again failed, the score of before stands: the cell is done. */
+        if (holds && result->status != FF_CELL_DONE)
+            result->status = FF_CELL_FAILED;
     }
     if (view->alive && !strcmp(view->state.running_key, result->train_key) &&
         result->status != FF_CELL_DONE)
@@ -241,6 +244,8 @@ int ff_sweep_view_read(struct ff_sweep_view *view, int index, struct ff_err *err
         ff_cell_result_fini(result);
         copy(result->reason, sizeof result->reason, err ? err->text : "damaged");
     }
+    if (result->damage[0])
+        ff_warn("%s; model and scores are used without it", result->damage);
     copy(result->train_key, sizeof result->train_key, place->key);
     overlay(result, grid, view, (const char(*)[FF_SHA256_HEX])eval_keys);
     return rc;
@@ -305,7 +310,8 @@ void ff_sweep_view_fini(struct ff_sweep_view *view)
     memset(view, 0, sizeof *view);
 }
 
-double ff_sweep_eta(const struct ff_sweep_view *view, double seconds_per_iteration)
+double ff_sweep_eta(bool *at_least, const struct ff_sweep_view *view,
+                    double seconds_per_iteration)
 {
     const struct ff_grid *grid = view->grid;
     double seconds = 0, iterations = 0, left = 0;
@@ -331,11 +337,22 @@ double ff_sweep_eta(const struct ff_sweep_view *view, double seconds_per_iterati
     double eta = 0;
     if (left > 0)
         eta += left * seconds_per_iteration;
-    if (evals_left)
-        eta += view->state.eval_runs ? (double)evals_left * view->state.eval_seconds /
-                                           (double)view->state.eval_runs
-                                     : NAN;
-    return eta;
+    *at_least = evals_left && !view->state.eval_runs;
+    if (evals_left && view->state.eval_runs)
+        eta += (double)evals_left * view->state.eval_seconds /
+               (double)view->state.eval_runs;
+    return *at_least && eta == 0 ? NAN : eta;
+}
+
+const char *ff_sweep_eta_text(char out[40], const struct ff_sweep_view *view,
+                              double seconds_per_iteration)
+{
+    char text[32];
+    bool at_least;
+    double seconds = ff_sweep_eta(&at_least, view, seconds_per_iteration);
+    snprintf(out, 40, "%s%s", at_least && !isnan(seconds) ? "> " : "",
+             isnan(seconds) ? "unknown" : ff_duration(text, seconds));
+    return out;
 }
 
 void ff_sweep_count(int counts[FF_CELL_STATUS_COUNT], const struct ff_sweep_view *view)

@@ -85,8 +85,13 @@ int ff_sweep_cell_dir(char out[FF_PATH_MAX], const char *dir, const char *train_
 
 /* Seconds that the rest of the sweep takes, by the cost of the cells finished so far,
  * or by `seconds_per_iteration` of the running one where none is (NaN = not known). NaN
- * where nothing was measured. */
-double ff_sweep_eta(const struct ff_sweep_view *view, double seconds_per_iteration);
+ * where nothing was measured. *at_least: evaluations are left and none was timed yet;
+ * theirs is not in it. */
+double ff_sweep_eta(bool *at_least, const struct ff_sweep_view *view,
+                    double seconds_per_iteration);
+/* The same as "54 s", "> 54 s" or "unknown"; returns out. */
+const char *ff_sweep_eta_text(char out[40], const struct ff_sweep_view *view,
+                              double seconds_per_iteration);
 
 /* Cells by status. */
 void ff_sweep_count(int counts[FF_CELL_STATUS_COUNT], const struct ff_sweep_view *view);

@@ -63,23 +63,22 @@ static void print_cell(const struct table *t, const struct ff_sheet_cell *cell)
 {
     char text[32];
     ff_sheet_cell_text(text, cell, t->decimals);
-    if (!t->colour || cell->state == FF_SHEET_EXCLUDED) {
-        right(t->f, text, t->cell_width);
-        fputc(' ', t->f);
-        return;
-    }
-    if (cell->state == FF_SHEET_VALUE) {
+    bool coloured = t->colour;
+    if (coloured && cell->state == FF_SHEET_VALUE) {
         double rgb[3];
         ff_sheet_colour(rgb, ff_sheet_position(cell->mean, t->low, t->high));
         fprintf(t->f, "\033[48;5;%d;38;5;%dm", cube_colour(rgb),
                 ff_sheet_white_text(rgb) ? 231 : 16);
-    } else if (cell->state == FF_SHEET_DIVERGED || cell->state == FF_SHEET_FAILED) {
+    } else if (coloured &&
+               (cell->state == FF_SHEET_DIVERGED || cell->state == FF_SHEET_FAILED)) {
         fputs("\033[38;5;160m", t->f);
-    } else if (cell->state == FF_SHEET_RUNNING) {
+    } else if (coloured && cell->state == FF_SHEET_RUNNING) {
         fputs("\033[38;5;33m", t->f);
+    } else {
+        coloured = false;
     }
     right(t->f, text, t->cell_width);
-    fputs(" \033[0m", t->f);
+    fputs(coloured ? " \033[0m" : " ", t->f);
 }
 
 /* One panel; `panel` counts over the axes beyond the second. */
@@ -127,7 +126,7 @@ static void print_panel_title(FILE *f, const struct ff_sheet *s, size_t panel)
     fputc('\n', f);
 }
 
-/* What the marks mean, and the best cell. */
+/* What the marks mean, and the best cell, or the first of them. */
 static void print_notes(const struct table *t)
 {
     const struct ff_sheet *s = t->sheet;
@@ -164,6 +163,11 @@ static void print_notes(const struct table *t)
         fprintf(t->f, "%s %s = %s", a ? "," : "", ff_sheet_symbol(s->axes[a].name),
                 s->axes[a].texts[at]);
     }
+    int more = -1;
+    for (size_t i = 0; i < s->cell_count; i++)
+        more += ff_sheet_is_highest(s, best, i);
+    if (more)
+        fprintf(t->f, " and %d more", more);
     fputc('\n', t->f);
 }
 

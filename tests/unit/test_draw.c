@@ -119,6 +119,52 @@ Test(draw, cells_have_the_colour_of_their_value)
     ff_sheet_fini(&sheet);
 }
 
+Test(draw, every_highest_value_is_bold)
+{
+    static const int counts[] = {2, 3};
+    struct ff_sheet sheet;
+    struct picture p;
+    make(&sheet, 2, counts);
+    sheet.cells[1].mean = sheet.cells[5].mean;
+    draw(&p, &sheet);
+    int other = 0, ink = 0;
+    for (int v = 10; v < 90; v++)
+        for (int u = 10; u < 90; u++) {
+            unsigned a = colour_at(&p, 1, u / 100.0, v / 100.0);
+            other += a != colour_at(&p, 5, u / 100.0, v / 100.0);
+            ink += a != colour_at(&p, 1, 0.06, 0.1);
+        }
+    cr_assert(gt(int, ink, 50));
+    cr_assert(eq(int, other, 0));
+    discard(&p);
+    ff_sheet_fini(&sheet);
+}
+
+Test(draw, lowest_label_of_a_bar_from_zero_has_no_sign)
+{
+    static const int counts[] = {5, 4};
+    struct ff_sheet sheet;
+    struct picture p;
+    make(&sheet, 2, counts);
+    for (size_t i = 0; i < sheet.cell_count; i++)
+        sheet.cells[i].mean = 0.4 * (double)i;
+    draw(&p, &sheet);
+    /* "0" begins 6 points behind the bar, beside the lower edge of the cells. */
+    double bar = p.at.left + 4 * p.at.cell_width + 16 + 13;
+    int digit = 0, behind = 0;
+    for (double y = -4; y < 4; y += 0.5)
+        for (double x = 6; x < 20; x += 0.5) {
+            double u = (bar + x - p.at.left) / p.at.cell_width;
+            bool ink = (colour_at(&p, 0, u, 5 + y / p.at.cell_height) & 255) < 128;
+            digit += ink && x < 14;
+            behind += ink && x >= 14;
+        }
+    cr_assert(gt(int, digit, 10));
+    cr_assert(eq(int, behind, 0));
+    discard(&p);
+    ff_sheet_fini(&sheet);
+}
+
 Test(draw, marks_are_hatched_each_in_its_way)
 {
     static const int counts[] = {2, 4};

@@ -206,6 +206,16 @@ Test(grid, refuses_with_the_line)
             "g.yaml:3: exclude");
     refuses("name: a\nexclude: [{tau: 0.2}]\n", "tau is no axis");
     refuses("name: a\nseeds: [1, 1]\n", "occurs twice");
+    refuses("name: a\nseeds:\n  - 1\n  - 1.5\n", "g.yaml:4: seeds: 1.5 is not an");
+    refuses("name: a\nseeds: [[1]]\n", "g.yaml:2: seeds: what stands here is not an");
+    refuses("name: a\nsweep:\n  tau: {log: [x, 1], n: 2}\n",
+            "g.yaml:3: tau: log: x is not a number");
+    refuses("name: a\nsweep:\n  tau: {linear: [0, [1]], n: 2}\n",
+            "g.yaml:3: tau: linear: what stands");
+    refuses("name: a\ntrain:\n  data: /d\n  image_size: 33\n",
+            "g.yaml:4: cell seed=3407: image_size: 33 is not a multiple of 16");
+    refuses("name: a\nsweep:\n  image_size: [32,\n    33]\n",
+            "g.yaml:3: cell image_size=33: image_size: 33 is");
     refuses("name: a\neval: [{protocol: ijbd, root: /x}]\n", "protocol ijbd");
     refuses("name: a\neval: [{protocol: ijbc}]\n", "root is missing");
     refuses("name: a\neval: [{protocol: ijbc, root: '${FF_NO_SUCH}/x'}]\n",

@@ -3,6 +3,7 @@
  * it. */
 #include "heatmap_fixture.h"
 
+#include <fcntl.h>
 #include <hdf5_hl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -419,6 +420,34 @@ Test(heatmap, sheet_takes_the_most_telling_state)
     fixture_close(&fx);
 }
 
+Test(heatmap, without_eval_entries_nothing_is_scored)
+{
+    struct ff_grid *grid;
+    struct ff_err err = FF_ERR_INIT;
+    const char *text =
+        "name: plain\ntrain: {data: /nowhere}\nsweep: {tau: [0.1, 0.2]}\n";
+    int rc = ff_grid_parse(&grid, "plain.yaml", text, NULL, 0, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    cr_assert(eq(str, grid->metric.text, "none"));
+    struct ff_cell_result results[2];
+    for (int i = 0; i < 2; i++)
+        ff_cell_result_init(&results[i]);
+    results[0].status = FF_CELL_DONE;
+    char *shown;
+    size_t bytes;
+    FILE *f = open_memstream(&shown, &bytes);
+    ff_heatmap_print(f, grid, results, 2);
+    fclose(f);
+    cr_assert(eq(str, shown,
+                 "plain: nothing is scored (no eval:), one seed\n\n"
+                 "τ │  0.1   0.2 \n"
+                 "──┼────────────\n"
+                 "  │ done     · \n\n"
+                 "· = no value yet, done = trained\n"));
+    free(shown);
+    ff_grid_destroy(grid);
+}
+
 Test(heatmap, draws_pictures_and_reports)
 {
     struct fixture fx;
@@ -473,5 +502,37 @@ Test(heatmap, without_axes_writes_scalars)
     cr_assert(epsilon_eq(dbl, *mean, 2, 1e-12)); /* entry 0 at FAR 1e-4 */
     free(mean);
     H5Fclose(file);
+    fixture_close(&fx);
+}
+
+/* Is the heatmap coloured on a terminal of this kind? */
+static bool coloured(const struct fixture *fx, const char *term, const char *no_colour)
+{
+    char text[8192] = "";
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    cr_assert(eq(int, grantpt(master) | unlockpt(master), 0));
+    FILE *slave = fopen(ptsname(master), "w");
+    cr_assert(ne(ptr, slave, NULL));
+    setenv("TERM", term, 1);
+    setenv("NO_COLOR", no_colour, 1);
+    ff_heatmap_print(slave, fx->grid, fx->results, fx->count);
+    fflush(slave);
+    for (size_t used = 0; !strstr(text, "highest");) {
+        ssize_t bytes = read(master, text + used, sizeof text - 1 - used);
+        cr_assert(gt(long, bytes, 0));
+        used += (size_t)bytes;
+    }
+    fclose(slave);
+    close(master);
+    return strchr(text, '\033') != NULL;
+}
+
+Test(heatmap, colours_are_for_terminals_that_want_them, .timeout = 20)
+{
+    struct fixture fx;
+    fixture_open(&fx);
+    cr_assert(coloured(&fx, "xterm", ""));
+    cr_assert(not(coloured(&fx, "xterm", "1")));
+    cr_assert(not(coloured(&fx, "dumb", "")));
     fixture_close(&fx);
 }

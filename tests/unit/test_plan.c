@@ -123,9 +123,10 @@ Test(plan, warns_where_a_setting_cannot_act)
 Test(plan, refuses_what_does_not_fit_before_any_work)
 {
     struct ff_grid *grid = fixture_grid("", "1.0e-5", "");
-    refuses(grid, "images: 31\nclasses: 2\nfingerprint: x\n", FF_EUSAGE, "batch is 32");
+    refuses(grid, "images: 31\nclasses: 2\nfingerprint: x\n", FF_EUSAGE,
+            "small.yaml:4: batch is 32");
     refuses(grid, "images: 640\nclasses: 2\nheight: 48\nfingerprint: x\n", FF_EUSAGE,
-            "image_size is 112");
+            "small.yaml: image_size is 112");
     refuses(grid, "images: 640\nclasses: 2\n", FF_EDATA, "fingerprint");
     fixture_file("ijb/meta/ijbc_name_5pts_score.txt", "");
     refuses(grid, FIXTURE_INFO, FF_EDATA, "ijbc_name_5pts_score.txt: is empty");
@@ -133,6 +134,7 @@ Test(plan, refuses_what_does_not_fit_before_any_work)
     snprintf(path, sizeof path, "%s/ijb/meta/ijbc_face_tid_mid.txt", fixture_dir);
     unlink(path);
     refuses(grid, FIXTURE_INFO, FF_EUSAGE, "ijbc_face_tid_mid.txt: No such file");
+    refuses(grid, FIXTURE_INFO, FF_EUSAGE, "small.yaml:9: eval ijbc: ");
     ff_grid_destroy(grid);
 }
 
@@ -168,13 +170,40 @@ Test(plan, refuses_files_of_pairs_that_cannot_be_scored)
             "image_size is 112, but the images of");
     snprintf(path, sizeof path, "%s/lfw.bin", fixture_dir);
     unlink(path);
-    snprintf(wanted, sizeof wanted, "eval pairs: %s: No such file", path);
+    snprintf(wanted, sizeof wanted, "small.yaml:9: eval pairs: %s: No such file", path);
     refuses(grid, FIXTURE_INFO, FF_EUSAGE, wanted);
     ff_grid_destroy(grid);
     fixture_pairs("faces");
     grid = fixture_grid("  validate: [/no/such/v.bin]\n", "1.0e-5", "");
-    refuses(grid, FIXTURE_INFO, FF_EUSAGE, "validate: /no/such/v.bin: No such file");
+    refuses(grid, FIXTURE_INFO, FF_EUSAGE,
+            "small.yaml:5: validate: /no/such/v.bin: No such file");
     ff_grid_destroy(grid);
+}
+
+Test(plan, names_the_line_of_a_path_that_is_not_there)
+{
+    static const struct {
+        const char *text, *set, *wanted;
+    } cases[] = {
+        {"name: a\ntrain:\n  batch: 4\n", NULL, "g.yaml:2: train: data is missing"},
+        {"name: a\n", NULL, "g.yaml: train: data is missing"},
+        {"name: a\ntrain:\n  data: /no/such\n", NULL,
+         "g.yaml:3: data: /no/such: No such"},
+        {"name: a\ntrain: {batch: 4}\nsweep:\n  data: [/no/such, /no/other]\n", NULL,
+         "g.yaml:4: data: /no/such: No such"},
+        {"name: a\n", "data=/no/such", "--set: data: /no/such: No such"},
+        {"name: a\ntrain:\n  data: /tmp\n  init: /no.h5\n", NULL,
+         "g.yaml:4: init: /no.h5"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ff_grid *grid;
+        struct ff_err err = FF_ERR_INIT;
+        int rc = ff_grid_parse(&grid, "g.yaml", cases[i].text, &cases[i].set,
+                               cases[i].set ? 1 : 0, &err);
+        cr_assert(eq(int, rc, 0), "%s", err.text);
+        refuses(grid, FIXTURE_INFO, i == 5 ? FF_EFAIL : FF_EUSAGE, cases[i].wanted);
+        ff_grid_destroy(grid);
+    }
 }
 
 Test(plan, files_of_pairs_keep_no_features)

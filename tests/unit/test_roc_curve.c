@@ -16,13 +16,14 @@
 enum { PAIRS = 4000 };
 static float score[PAIRS];
 static uint8_t genuine[PAIRS];
+static double lift = 2; /* of genuine scores */
 
 static struct ff_roc *make(double step)
 {
     struct ff_roc *roc;
     for (int i = 0; i < PAIRS; i++) {
         genuine[i] = i % 40 == 0;
-        double v = ff_rng_normal(4, 1, (uint64_t)i) + 2 * genuine[i];
+        double v = ff_rng_normal(4, 1, (uint64_t)i) + lift * genuine[i];
         score[i] = (float)(step > 0 ? step * floor(v / step) : v);
     }
     cr_assert(eq(int, ff_roc_create(&roc, score, genuine, PAIRS, 1, NULL), 0));
@@ -103,6 +104,48 @@ static int blue_columns(const char *path)
     }
     cairo_surface_destroy(surface);
     return columns;
+}
+
+/* Pixels that are the curve's in one picture and of a light ground in the other. */
+static int covered(const char *bare, const char *labelled)
+{
+    cairo_surface_t *a = cairo_image_surface_create_from_png(bare);
+    cairo_surface_t *b = cairo_image_surface_create_from_png(labelled);
+    int count = 0, curve = 0;
+    for (int y = 0; y < cairo_image_surface_get_height(a); y++)
+        for (int x = 0; x < cairo_image_surface_get_width(a); x++) {
+            size_t at = (size_t)y * (size_t)cairo_image_surface_get_stride(a) + 4 * x;
+            const unsigned char *p = cairo_image_surface_get_data(a) + at;
+            const unsigned char *q = cairo_image_surface_get_data(b) + at;
+            bool blue = p[0] > p[2] + 60 && p[0] < 180;
+            curve += blue;
+            count += blue && q[0] > 150 && q[1] > 150 && q[2] > 150;
+        }
+    cr_assert(gt(int, curve, 1000));
+    cairo_surface_destroy(a);
+    cairo_surface_destroy(b);
+    return count;
+}
+
+Test(roc_curve, values_cover_no_part_of_it)
+{
+    static const double far[8] = {1e-6, 1e-5, 1e-4, 2.6e-4, 1e-3, 1e-2, 1e-1, 1};
+    char folder[] = "/tmp/ff_curve_XXXXXX", bare[FF_PATH_MAX], labelled[FF_PATH_MAX];
+    struct ff_roc_point tar[8];
+    cr_assert(ne(ptr, mkdtemp(folder), NULL));
+    ff_path(bare, NULL, "%s/bare.png", folder);
+    ff_path(labelled, NULL, "%s/labelled.png", folder);
+    for (lift = 0; lift < 6; lift += 0.5)
+        for (int ties = 0; ties < 2; ties++) {
+            struct ff_roc *roc = make(ties ? 0.5 : 0);
+            ff_roc_tar(tar, roc, far, 8);
+            cr_assert(eq(int, ff_roc_write(bare, roc, "x", NULL, 0, NULL), 0));
+            cr_assert(eq(int, ff_roc_write(labelled, roc, "x", tar, 8, NULL), 0));
+            cr_assert(eq(int, covered(bare, labelled), 0), "lift %g, ties %d", lift,
+                      ties);
+            ff_roc_destroy(roc);
+        }
+    ff_remove_tree(folder, NULL);
 }
 
 Test(roc_curve, files_hold_the_curve)

@@ -116,6 +116,33 @@ Test(sweep, results_come_from_the_run_directory)
     ff_sweep_view_fini(&view);
 }
 
+Test(sweep, time_left_is_a_lower_bound_before_an_evaluation_was_timed)
+{
+    struct trial trial = new_trial(NULL, 0);
+    bool at_least;
+    char text[40];
+    trial.options.max_hours = 1e-9; /* starts nothing */
+    run_trial(&trial);
+    struct ff_sweep_view view = load_view();
+    cr_assert(isnan(ff_sweep_eta(&at_least, &view, NAN)));
+    cr_assert(eq(str, (char *)ff_sweep_eta_text(text, &view, NAN), "unknown"));
+    double iterations = 4.0 * (double)view.totals[0];
+    cr_assert(gt(dbl, iterations, 0));
+    cr_assert(eq(dbl, ff_sweep_eta(&at_least, &view, 0.5), iterations / 2));
+    cr_assert(at_least);
+    ff_sweep_eta_text(text, &view, 20 / iterations);
+    cr_assert(eq(str, text, "> 20 s"));
+    ff_sweep_view_fini(&view);
+
+    trial = new_trial(NULL, 0);
+    trial.options.max_cells = 1;
+    run_trial(&trial); /* one cell in 20 s, its scoring at once */
+    view = load_view();
+    cr_assert(epsilon_eq(dbl, ff_sweep_eta(&at_least, &view, NAN), 60, 3));
+    cr_assert(not(at_least));
+    ff_sweep_view_fini(&view);
+}
+
 Test(sweep, energy_is_read_where_a_run_tells_it)
 {
     char path[256];
@@ -480,6 +507,30 @@ Test(sweep, broken_run_directory_is_set_aside)
     cr_assert(eq(int, access(path, F_OK), 0), "%s", path);
 }
 
+Test(sweep, damaged_summary_of_a_finished_cell_is_left_out)
+{
+    static const char *const damaged[] = {
+        "seconds: [", "seconds: 5.0\nbackend: x\nchanges: [1, x]\n", "bit_equal: 7\n"};
+    char path[256];
+    expect_rest(4, 4);
+    cell_path(path, 1, "summary.yaml");
+    for (int i = 0; i < 3; i++) {
+        FILE *f = fopen(path, "w");
+        fputs(damaged[i], f);
+        fclose(f);
+        expect_rest(0, 0);
+        struct ff_sweep_view view = load_view();
+        const struct ff_cell_result *result = &view.results[1];
+        cr_assert(eq(int, result->status, FF_CELL_DONE));
+        cr_assert(ne(ptr, strstr(result->damage, "summary.yaml"), NULL));
+        cr_assert(not(isnan(ff_cell_result_metric(view.grid, result))));
+        cr_assert(isnan(result->seconds));
+        cr_assert(eq(int, result->drop_count, 0));
+        cr_assert(eq(str, (char *)result->backend, ""));
+        ff_sweep_view_fini(&view);
+    }
+}
+
 Test(sweep, damaged_checkpoint_is_set_aside)
 {
     const struct ff_fake_step steps[] = {
@@ -663,6 +714,36 @@ Test(sweep, rescoring_never_trains)
     cr_assert(eq(int, trial.exit_code, FF_EXIT_OK));
     cr_assert(eq(int, trial.fake.trained, 0));
     cr_assert(eq(int, trial.fake.scored, 2));
+}
+
+/* Scores the finished cells again; the first one's ff-eval ends with `code`. */
+static void score_again(int code, int exit_code, const char *reason)
+{
+    const struct ff_fake_step steps[] = {
+        {"ff-eval", code ? FF_FAKE_EXIT : FF_FAKE_SUCCEED, code, 0}};
+    struct trial trial = new_trial(steps, 1);
+    trial.options.score_only = trial.options.rescore = true;
+    trial.options.retry_failed = true;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.exit_code, exit_code), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.scored, 4));
+    cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
+    struct ff_sweep_view view = load_view();
+    const struct ff_cell_result *result = &view.results[0];
+    cr_assert(eq(int, result->status, FF_CELL_DONE));
+    cr_assert(eq(str, (char *)result->reason, (char *)reason));
+    cr_assert(not(isnan(ff_cell_result_metric(view.grid, result))));
+    cr_assert(eq(str, view.results[1].reason, ""));
+    ff_sweep_view_fini(&view);
+}
+
+Test(sweep, a_failed_second_scoring_is_told_beside_the_first_score)
+{
+    expect_rest(4, 4);
+    score_again(FF_EXIT_DATA, FF_EXIT_FAILED,
+                "ff-eval: exit code 6, bad data: last words");
+    expect_rest(0, 0);
+    score_again(0, FF_EXIT_OK, "");
 }
 
 Test(sweep, scores_of_a_model_not_kept_stay)

@@ -60,6 +60,26 @@ Test(terminal_map, prints_values_and_marks)
     ff_sheet_fini(&sheet);
 }
 
+Test(terminal_map, counts_the_cells_that_share_the_highest_value)
+{
+    struct ff_sheet sheet;
+    make(&sheet, 1);
+    for (size_t i = 0; i < 5; i++)
+        value(&sheet, i, i < 2 ? 3 : 3.030303, 1);
+    sheet.cells[4].mean = 3.0303 + 3e-6 + 1e-15; /* a mean over seeds, rounded */
+    char *text = printed(&sheet, false);
+    cr_assert(ne(ptr, strstr(text, "highest: 3.03 at λ = 2.5e-5, τ = 0.1 and 2 more\n"),
+                 NULL),
+              "%s", text);
+    free(text);
+    value(&sheet, 4, 3.030302, 1); /* less in the last digit */
+    value(&sheet, 3, 3.02, 1);
+    text = printed(&sheet, false);
+    cr_assert(ne(ptr, strstr(text, "τ = 0.1\n"), NULL), "%s", text);
+    free(text);
+    ff_sheet_fini(&sheet);
+}
+
 Test(terminal_map, prints_one_table_a_panel)
 {
     static const char *const gammas[] = {"0.01", "0.02"};
@@ -110,6 +130,7 @@ Test(terminal_map, colours_only_when_asked)
     /* lowest: dark violet with white text; highest: yellow with black text */
     cr_assert(ne(ptr, strstr(coloured, "\033[48;5;53;38;5;231m 10.00 \033[0m"), NULL));
     cr_assert(ne(ptr, strstr(coloured, "\033[48;5;220;38;5;16m 20.00 \033[0m"), NULL));
+    cr_assert(ne(ptr, strstr(coloured, "\033[0m     · \n"), NULL), "a hole is bare");
     free(plain);
     free(coloured);
     ff_sheet_fini(&sheet);
