@@ -152,8 +152,21 @@ static int check_range(const struct ff_opt *opt, const char *text, double value,
     return 0;
 }
 
+/* Values that name a file or a folder, by their name in the help. */
+static bool is_path(const char *value)
+{
+    static const char *const starts[] = {"DIR", "FILE", "CHECKPOINT", "GRID"};
+    for (size_t i = 0; value && i < sizeof starts / sizeof *starts; i++)
+        if (!strncmp(value, starts[i], strlen(starts[i])))
+            return true;
+    return false;
+}
+
 static int store(const struct ff_opt *opt, const char *text, struct ff_err *err)
 {
+    if ((opt->kind == FF_OPT_TEXT || opt->kind == FF_OPT_REPEAT) && !*text)
+        return ff_err_set(err, FF_EUSAGE, "%s: an empty %s", opt->name,
+                          is_path(opt->value) ? "path" : "value");
     switch (opt->kind) {
     case FF_OPT_FLAG: *(bool *)opt->target = true; return 0;
     case FF_OPT_TEXT: *(const char **)opt->target = text; return 0;
@@ -217,6 +230,9 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
     bool options_end = false;
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
+        if (!*word)
+            return ff_err_set(err, FF_EUSAGE, "an empty path (usage: %s %s)",
+                              cli->program, cli->synopsis);
         if (options_end || word[0] != '-' || !word[1]) {
             argv[1 + positional++] = argv[i];
         } else if (!strcmp(word, "--")) {

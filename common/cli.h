@@ -48,7 +48,7 @@ struct ff_cli {
 /* Parses "--name value", "--name=value", -h/--help, --version, -v, -q (log level),
  * "--". Positional words are moved to the front of argv[1..]; *positional_count says
  * how many. Returns 0; 1 if help or version was printed (exit 0); FF_EUSAGE otherwise.
- * An unknown option names the nearest valid one. */
+ * An unknown option names the nearest valid one; an empty text or word is refused. */
 int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char **argv,
                  struct ff_err *err);
 void ff_cli_help(FILE *f, const struct ff_cli *cli);

@@ -92,6 +92,15 @@ Test(cli, refusals)
     refused(ARGV("--flip"), "--flip needs a value: on|off");
 }
 
+Test(cli, empty_paths_and_values)
+{
+    refused(ARGV("a.yaml", "--out", ""), "--out: an empty path");
+    refused(ARGV("a.yaml", "--out="), "--out: an empty path");
+    refused(ARGV("--set", ""), "--set: an empty value");
+    refused(ARGV(""), "an empty path (usage: ff-grid run GRID.yaml [options])");
+    refused(ARGV("--", ""), "an empty path (usage: ff-grid run GRID.yaml [options])");
+}
+
 Test(cli, too_many_repeats)
 {
     char *argv[2 * 65 + 2] = {"ff-grid"};
