@@ -5,7 +5,10 @@
  * argv, which never overtakes the reading position. */
 #include "cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "yaml_doc.h"
@@ -256,4 +259,27 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
     }
     *positional_count = positional;
     return 0;
+}
+
+/* stdout's last bytes; where they are lost, a program that did well has failed. */
+static int close_stdout(int exit_code)
+{
+    bool lost = ferror(stdout) != 0;
+    errno = 0;
+    if (!fclose(stdout) && !lost)
+        return exit_code;
+    ff_error("stdout: cannot write%s%s", errno ? ": " : "",
+             errno ? strerror(errno) : "");
+    return exit_code == FF_EXIT_OK ? FF_EXIT_FAILED : exit_code;
+}
+
+int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return close_stdout(program(argc, argv));
 }

@@ -53,6 +53,11 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
                  struct ff_err *err);
 void ff_cli_help(FILE *f, const struct ff_cli *cli);
 
+/* What main returns: program's exit code, or FF_EXIT_FAILED where that is 0 and stdout
+ * cannot be written. Descriptors 0 to 2 that the caller closed become /dev/null, so
+ * that no file gets their number. */
+int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv);
+
 /* Edit distance of two words (inserted, deleted, replaced characters; words over 63
  * characters compare by their start), to name the nearest valid one. */
 int ff_edit_distance(const char *a, const char *b);

@@ -74,7 +74,7 @@ static int run(int argc, char **argv, struct ff_err *err)
     return ff_train_run(&params, &train, err);
 }
 
-int main(int argc, char **argv)
+static int program(int argc, char **argv)
 {
     struct ff_err err = FF_ERR_INIT;
     bool exports = argc > 1 && strcmp(argv[1], "export") == 0;
@@ -84,4 +84,9 @@ int main(int argc, char **argv)
     if (rc < 0)
         ff_error("%s", err.text);
     return ff_err_exit_code(rc);
+}
+
+int main(int argc, char **argv)
+{
+    return ff_cli_main(program, argc, argv);
 }
