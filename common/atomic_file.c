@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -75,7 +76,7 @@ int ff_atomic_begin(struct ff_atomic_file *file, const char *path, struct ff_err
         return rc;
     file->stream = fopen(file->temporary, "we");
     if (!file->stream) {
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
         file->temporary[0] = 0;
     }
     return rc;
@@ -108,12 +109,12 @@ static int sync_folder_of(const char *path, struct ff_err *err)
 int ff_atomic_commit(struct ff_atomic_file *file, struct ff_err *err)
 {
     int rc = 0;
-    int bad = ferror(file->stream);
-    errno = bad ? EIO : 0;
-    if (bad || fflush(file->stream) || fsync(fileno(file->stream)))
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+    bool bad = ferror(file->stream) != 0; /* flushed all the same: it tells errno */
+    errno = EIO;
+    if (fflush(file->stream) || bad || fsync(fileno(file->stream)))
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
     if (fclose(file->stream) && !rc)
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
     file->stream = NULL;
     if (!rc && rename(file->temporary, file->path))
         rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", file->path);
