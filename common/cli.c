@@ -261,6 +261,14 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
     return 0;
 }
 
+int ff_cli_check_input(const char *name, const char *path, struct ff_err *err)
+{
+    if (!path || !access(path, R_OK))
+        return 0;
+    return ff_err_errno(err, FF_EUSAGE, "%s%s%s: cannot read", name ? name : "",
+                        name ? " " : "", path);
+}
+
 /* stdout's last bytes; where they are lost, a program that did well has failed. */
 static int close_stdout(int exit_code)
 {

@@ -58,6 +58,10 @@ void ff_cli_help(FILE *f, const struct ff_cli *cli);
  * that no file gets their number. */
 int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv);
 
+/* Whether the file or folder `path` that the user names can be read (NULL: names none);
+ * else FF_EUSAGE. `name` is the option or parameter, NULL for a plain word. */
+int ff_cli_check_input(const char *name, const char *path, struct ff_err *err);
+
 /* Edit distance of two words (inserted, deleted, replaced characters; words over 63
  * characters compare by their start), to name the nearest valid one. */
 int ff_edit_distance(const char *a, const char *b);

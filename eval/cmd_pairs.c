@@ -87,6 +87,8 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
     if (!o->threads)
         o->threads = ff_cpu_count();
     rc = ff_parse_backend(&o->backend, o->backend_name, err);
+    if (!rc)
+        rc = ff_cli_check_input("--model", o->model, err);
     return rc ? rc : ff_check_output("--out", o->out, err);
 }
 

@@ -116,5 +116,11 @@ int ff_source_check(struct ff_source_options *o, struct ff_err *err)
     if (!o->threads)
         o->threads = ff_cpu_count();
     int rc = ff_parse_backend(&o->backend, o->backend_name, err);
+    if (!rc)
+        rc = ff_cli_check_input("--root", o->root, err);
+    if (!rc)
+        rc = ff_cli_check_input("--model", o->model, err);
+    if (!rc)
+        rc = ff_cli_check_input("--features", o->features, err);
     return rc ? rc : ff_check_output("--save-features", o->save_features, err);
 }

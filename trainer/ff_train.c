@@ -56,7 +56,9 @@ static int run(int argc, char **argv, struct ff_err *err)
                           words != 1 ? "one PARAMS.yaml is needed"
                                      : "--out DIR is needed");
     ff_params_defaults(&params);
-    rc = ff_params_load(&params, argv[1], err);
+    rc = ff_cli_check_input(NULL, argv[1], err);
+    if (!rc)
+        rc = ff_params_load(&params, argv[1], err);
     for (int i = 0; !rc && i < set.count; i++)
         rc = ff_params_set_arg(&params, set.items[i], err);
     if (!rc)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "h5io.h"
 #include "hash.h"
 #include "log.h"
@@ -167,8 +168,10 @@ static int find_checkpoint(struct ff_train *run, struct ff_err *err)
     int rc = ff_path(run->checkpoint, err, "%s/checkpoint.h5", run->options->out);
     if (rc || access(run->checkpoint, F_OK) == 0)
         return rc;
-    return ff_path(run->checkpoint, err, "%s",
-                   run->options->from ? run->options->from : "");
+    rc = ff_cli_check_input("--from", run->options->from, err);
+    return rc ? rc
+              : ff_path(run->checkpoint, err, "%s",
+                        run->options->from ? run->options->from : "");
 }
 
 static int start_weights(struct ff_train *run, struct ff_err *err)
@@ -200,6 +203,8 @@ static int set_up(struct ff_train *run, struct ff_err *err)
     int rc = ff_dataset_open(&run->dataset, p->data, err);
     if (!rc)
         rc = ff_dataset_fingerprint(run->fingerprint, run->dataset, err);
+    if (!rc && *p->init)
+        rc = ff_cli_check_input("init", p->init, err);
     if (!rc && *p->init)
         rc = ff_sha256_file(init_hash, p->init, err);
     if (rc)

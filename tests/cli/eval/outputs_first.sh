@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# An output that cannot be written is told before the model or a set is opened: none is there.
-mkdir folder
+# An output that cannot be written is told before the model or a set is opened: they are empty.
+mkdir folder none
+touch none.h5
 try() {
     ff-eval "$@" 2>&1
     echo "exit $?"
