@@ -82,14 +82,15 @@ int ff_atomic_begin(struct ff_atomic_file *file, const char *path, struct ff_err
     return rc;
 }
 
-static int sync_path(const char *path, int flags, struct ff_err *err)
+/* `shown` is the name in messages. */
+static int sync_path(const char *path, const char *shown, int flags, struct ff_err *err)
 {
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0)
-        return ff_err_errno(err, FF_EFAIL, "%s: cannot open", path);
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot open", shown);
     int rc = 0;
     if (fsync(fd) && errno != EINVAL)
-        rc = ff_err_errno(err, FF_EFAIL, "%s: fsync", path);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: fsync", shown);
     close(fd);
     return rc;
 }
@@ -103,7 +104,7 @@ static int sync_folder_of(const char *path, struct ff_err *err)
     else
         snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path),
                  path);
-    return sync_path(folder, O_RDONLY | O_DIRECTORY, err);
+    return sync_path(folder, folder, O_RDONLY | O_DIRECTORY, err);
 }
 
 int ff_atomic_commit(struct ff_atomic_file *file, struct ff_err *err)
@@ -138,7 +139,7 @@ void ff_atomic_abort(struct ff_atomic_file *file)
 
 int ff_atomic_rename(const char *temporary, const char *path, struct ff_err *err)
 {
-    int rc = sync_path(temporary, O_RDONLY, err);
+    int rc = sync_path(temporary, path, O_RDONLY, err);
     if (!rc && rename(temporary, path))
         rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", path);
     return rc ? rc : sync_folder_of(path, err);

@@ -116,6 +116,10 @@ static int unknown_option(const struct ff_cli *cli, const char *word, size_t len
 {
     char name[WORD_MAX];
     snprintf(name, sizeof name, "%.*s", (int)length, word);
+    for (size_t i = 0; i < sizeof common_names / sizeof *common_names; i++)
+        if (!strcmp(name, common_names[i]))
+            return ff_err_set(err, FF_EUSAGE, "%s takes no value, but \"%s\" was given",
+                              name, word + length + 1);
     const char *best = common_names[0];
     int best_distance = ff_edit_distance(name, best);
     for (int i = 0; i < cli->option_count + 1; i++) {
