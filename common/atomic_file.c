@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -75,20 +76,21 @@ int ff_atomic_begin(struct ff_atomic_file *file, const char *path, struct ff_err
         return rc;
     file->stream = fopen(file->temporary, "we");
     if (!file->stream) {
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
         file->temporary[0] = 0;
     }
     return rc;
 }
 
-static int sync_path(const char *path, int flags, struct ff_err *err)
+/* `shown` is the name in messages. */
+static int sync_path(const char *path, const char *shown, int flags, struct ff_err *err)
 {
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0)
-        return ff_err_errno(err, FF_EFAIL, "%s: cannot open", path);
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot open", shown);
     int rc = 0;
     if (fsync(fd) && errno != EINVAL)
-        rc = ff_err_errno(err, FF_EFAIL, "%s: fsync", path);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: fsync", shown);
     close(fd);
     return rc;
 }
@@ -102,18 +104,18 @@ static int sync_folder_of(const char *path, struct ff_err *err)
     else
         snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path),
                  path);
-    return sync_path(folder, O_RDONLY | O_DIRECTORY, err);
+    return sync_path(folder, folder, O_RDONLY | O_DIRECTORY, err);
 }
 
 int ff_atomic_commit(struct ff_atomic_file *file, struct ff_err *err)
 {
     int rc = 0;
-    int bad = ferror(file->stream);
-    errno = bad ? EIO : 0;
-    if (bad || fflush(file->stream) || fsync(fileno(file->stream)))
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+    bool bad = ferror(file->stream) != 0; /* flushed all the same: it tells errno */
+    errno = EIO;
+    if (fflush(file->stream) || bad || fsync(fileno(file->stream)))
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
     if (fclose(file->stream) && !rc)
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->path);
     file->stream = NULL;
     if (!rc && rename(file->temporary, file->path))
         rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", file->path);
@@ -137,7 +139,7 @@ void ff_atomic_abort(struct ff_atomic_file *file)
 
 int ff_atomic_rename(const char *temporary, const char *path, struct ff_err *err)
 {
-    int rc = sync_path(temporary, O_RDONLY, err);
+    int rc = sync_path(temporary, path, O_RDONLY, err);
     if (!rc && rename(temporary, path))
         rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", path);
     return rc ? rc : sync_folder_of(path, err);

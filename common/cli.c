@@ -5,7 +5,10 @@
  * argv, which never overtakes the reading position. */
 #include "cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "yaml_doc.h"
@@ -113,6 +116,10 @@ static int unknown_option(const struct ff_cli *cli, const char *word, size_t len
 {
     char name[WORD_MAX];
     snprintf(name, sizeof name, "%.*s", (int)length, word);
+    for (size_t i = 0; i < sizeof common_names / sizeof *common_names; i++)
+        if (!strcmp(name, common_names[i]))
+            return ff_err_set(err, FF_EUSAGE, "%s takes no value, but \"%s\" was given",
+                              name, word + length + 1);
     const char *best = common_names[0];
     int best_distance = ff_edit_distance(name, best);
     for (int i = 0; i < cli->option_count + 1; i++) {
@@ -152,8 +159,21 @@ static int check_range(const struct ff_opt *opt, const char *text, double value,
     return 0;
 }
 
+/* Values that name a file or a folder, by their name in the help. */
+static bool is_path(const char *value)
+{
+    static const char *const starts[] = {"DIR", "FILE", "CHECKPOINT", "GRID"};
+    for (size_t i = 0; value && i < sizeof starts / sizeof *starts; i++)
+        if (!strncmp(value, starts[i], strlen(starts[i])))
+            return true;
+    return false;
+}
+
 static int store(const struct ff_opt *opt, const char *text, struct ff_err *err)
 {
+    if ((opt->kind == FF_OPT_TEXT || opt->kind == FF_OPT_REPEAT) && !*text)
+        return ff_err_set(err, FF_EUSAGE, "%s: an empty %s", opt->name,
+                          is_path(opt->value) ? "path" : "value");
     switch (opt->kind) {
     case FF_OPT_FLAG: *(bool *)opt->target = true; return 0;
     case FF_OPT_TEXT: *(const char **)opt->target = text; return 0;
@@ -217,6 +237,9 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
     bool options_end = false;
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
+        if (!*word)
+            return ff_err_set(err, FF_EUSAGE, "an empty path (usage: %s %s)",
+                              cli->program, cli->synopsis);
         if (options_end || word[0] != '-' || !word[1]) {
             argv[1 + positional++] = argv[i];
         } else if (!strcmp(word, "--")) {
@@ -240,4 +263,35 @@ int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char
     }
     *positional_count = positional;
     return 0;
+}
+
+int ff_cli_check_input(const char *name, const char *path, struct ff_err *err)
+{
+    if (!path || !access(path, R_OK))
+        return 0;
+    return ff_err_errno(err, FF_EUSAGE, "%s%s%s: cannot read", name ? name : "",
+                        name ? " " : "", path);
+}
+
+/* stdout's last bytes; where they are lost, a program that did well has failed. */
+static int close_stdout(int exit_code)
+{
+    bool lost = ferror(stdout) != 0;
+    errno = 0;
+    if (!fclose(stdout) && !lost)
+        return exit_code;
+    ff_error("stdout: cannot write%s%s", errno ? ": " : "",
+             errno ? strerror(errno) : "");
+    return exit_code == FF_EXIT_OK ? FF_EXIT_FAILED : exit_code;
+}
+
+int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return close_stdout(program(argc, argv));
 }

@@ -48,10 +48,19 @@ struct ff_cli {
 /* Parses "--name value", "--name=value", -h/--help, --version, -v, -q (log level),
  * "--". Positional words are moved to the front of argv[1..]; *positional_count says
  * how many. Returns 0; 1 if help or version was printed (exit 0); FF_EUSAGE otherwise.
- * An unknown option names the nearest valid one. */
+ * An unknown option names the nearest valid one; an empty text or word is refused. */
 int ff_cli_parse(int *positional_count, const struct ff_cli *cli, int argc, char **argv,
                  struct ff_err *err);
 void ff_cli_help(FILE *f, const struct ff_cli *cli);
+
+/* What main returns: program's exit code, or FF_EXIT_FAILED where that is 0 and stdout
+ * cannot be written. Descriptors 0 to 2 that the caller closed become /dev/null, so
+ * that no file gets their number. */
+int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv);
+
+/* Whether the file or folder `path` that the user names can be read (NULL: names none);
+ * else FF_EUSAGE. `name` is the option or parameter, NULL for a plain word. */
+int ff_cli_check_input(const char *name, const char *path, struct ff_err *err);
 
 /* Edit distance of two words (inserted, deleted, replaced characters; words over 63
  * characters compare by their start), to name the nearest valid one. */

@@ -4,8 +4,28 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Control bytes as \x0d: a name or a file's line must not write on the terminal. */
+static void show_controls(struct ff_err *err)
+{
+    char shown[sizeof err->text];
+    size_t used = 0;
+    bool any = false;
+    for (const char *p = err->text; *p && used + sizeof "\\x00" <= sizeof shown; p++) {
+        bool control = (unsigned char)*p < 0x20 || *p == 0x7f;
+        any = any || control;
+        if (control)
+            used += (size_t)snprintf(shown + used, sizeof "\\x00", "\\x%02x", *p);
+        else
+            shown[used++] = *p;
+    }
+    shown[used] = 0;
+    if (any)
+        memcpy(err->text, shown, used + 1);
+}
 
 int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
 {
@@ -15,6 +35,7 @@ int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
+        show_controls(err);
     }
     return code;
 }
@@ -30,6 +51,7 @@ int ff_err_errno(struct ff_err *err, int code, const char *fmt, ...)
         va_end(ap);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(saved));
+        show_controls(err);
     }
     errno = saved;
     return code;

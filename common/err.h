@@ -35,7 +35,7 @@ struct ff_err {
         0, ""                                                                          \
     }
 
-/* Fills err (if not NULL) and returns code. */
+/* Fills err (if not NULL) and returns code. Control characters become \x0a. */
 int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -39,21 +39,46 @@ static void quiet(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+/* At exit the library would write once more what it could not write, and crashes. Every
+ * file is closed without it. */
+__attribute__((constructor)) static void leave_exit_alone(void)
+{
+    H5dont_atexit();
+}
+
+#define REASON_MAX 128
+
+/* The system's own text where the library has its errno: the rest is several lines. */
 static herr_t first_text(unsigned n, const H5E_error2_t *entry, void *out)
 {
-    if (n == 0 && entry->desc)
-        snprintf(out, 128, " (%s)", entry->desc);
+    static const char mark[] = "errno = ";
+    if (n != 0 || !entry->desc)
+        return 0;
+    const char *number = strstr(entry->desc, mark);
+    const char *text = number ? strerror(atoi(number + sizeof mark - 1)) : entry->desc;
+    snprintf(out, REASON_MAX, " (%.*s)", (int)strcspn(text, "\n"), text);
     return 0;
+}
+
+/* Of a file being written: the name that it will have. */
+static void cut_temporary(char *file)
+{
+    char tail[32];
+    size_t n = (size_t)snprintf(tail, sizeof tail, ".tmp.%ld", (long)getpid());
+    size_t length = strlen(file);
+    if (length > n && !strcmp(file + length - n, tail))
+        file[length - n] = 0;
 }
 
 /* "file: name: what (library's reason)" */
 static int fail(struct ff_err *err, int code, hid_t loc, const char *name,
                 const char *what)
 {
-    char reason[128] = "", file[512] = "HDF5", object[256] = "";
+    char reason[REASON_MAX] = "", file[512] = "HDF5", object[256] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_text, reason);
     if (H5Fget_name(loc, file, sizeof file) < 0)
         snprintf(file, sizeof file, "HDF5");
+    cut_temporary(file);
     if (H5Iget_type(loc) != H5I_FILE && H5Iget_name(loc, object, sizeof object) <= 0)
         object[0] = 0;
     const char *under = object[0] == '/' ? object + 1 : object;
@@ -61,7 +86,8 @@ static int fail(struct ff_err *err, int code, hid_t loc, const char *name,
                       name, what, reason);
 }
 
-int ff_h5_create(hid_t *file, const char *path, struct ff_err *err)
+/* `shown` is the name in the message. */
+static int create(hid_t *file, const char *path, const char *shown, struct ff_err *err)
 {
     quiet();
     *file = -1;
@@ -76,8 +102,13 @@ int ff_h5_create(hid_t *file, const char *path, struct ff_err *err)
     if (*file >= 0)
         return 0;
     errno = saved;
-    return saved ? ff_err_errno(err, FF_EFAIL, "%s: cannot create", path)
-                 : ff_err_set(err, FF_EFAIL, "%s: cannot create", path);
+    return saved ? ff_err_errno(err, FF_EFAIL, "%s: cannot create", shown)
+                 : ff_err_set(err, FF_EFAIL, "%s: cannot create", shown);
+}
+
+int ff_h5_create(hid_t *file, const char *path, struct ff_err *err)
+{
+    return create(file, path, path, err);
 }
 
 int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err)
@@ -92,7 +123,7 @@ int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err)
     *file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, H5P_DEFAULT);
     if (*file >= 0)
         return 0;
-    char reason[128] = "";
+    char reason[REASON_MAX] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_text, reason);
     return ff_err_set(err, FF_EDATA, "%s: damaged or in use%s", path, reason);
 }
@@ -165,14 +196,21 @@ int ff_h5_begin(struct ff_h5_atomic *out, const char *path, struct ff_err *err)
     int rc = ff_path(out->path, err, "%s", path);
     if (!rc)
         rc = ff_path(out->temporary, err, "%s.tmp.%ld", path, (long)getpid());
-    return rc ? rc : ff_h5_create(&out->file, out->temporary, err);
+    if (rc)
+        return rc;
+    rc = create(&out->file, out->temporary, path, err);
+    if (rc)
+        unlink(out->temporary);
+    return rc;
 }
 
 int ff_h5_end(struct ff_h5_atomic *out, int rc, struct ff_err *err)
 {
-    if (H5Fclose(out->file) < 0 && !rc)
-        rc = ff_err_set(err, FF_EFAIL, "%s: cannot be closed (disk full?)",
-                        out->temporary);
+    if (H5Fclose(out->file) < 0 && !rc) {
+        char reason[REASON_MAX] = "";
+        H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_text, reason);
+        rc = ff_err_set(err, FF_EFAIL, "%s: cannot write%s", out->path, reason);
+    }
     if (!rc)
         rc = ff_atomic_rename(out->temporary, out->path, err);
     if (rc)

@@ -43,7 +43,8 @@ static int become(const char *const *argv, int log_fd, int out_fd, pid_t parent)
         _exit(128 + SIGTERM);
     struct sigaction action = {.sa_handler = SIG_DFL};
     for (int sig = 1; sig < NSIG; sig++)
-        sigaction(sig, &action, NULL); /* refused for KILL, STOP and the reserved */
+        if (sig != SIGHUP)                 /* nohup's; a handler ends with exec */
+            sigaction(sig, &action, NULL); /* refused for KILL, STOP and the reserved */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -302,6 +303,9 @@ void ff_stop_install(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction before;
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
 }
 
 bool ff_stop_requested(void)

@@ -19,10 +19,10 @@ struct ff_child_result {
     int value; /* exit code or signal number */
 };
 
-/* Starts argv[0] (a path) in a process group of its own, default signal actions and
- * mask, parent-death signal SIGTERM, stdin /dev/null, stdout and stderr appended to
- * log_path (NULL = inherited). A failed exec is reported here (exec-error pipe), not as
- * exit code 127. FF_EFAIL. */
+/* Starts argv[0] (a path) in a process group of its own, default signal actions (SIGHUP
+ * stays ignored where it is) and mask, parent-death signal SIGTERM, stdin /dev/null,
+ * stdout and stderr appended to log_path (NULL = inherited). A failed exec is reported
+ * here (exec-error pipe), not as exit code 127. FF_EFAIL. */
 int ff_child_spawn(struct ff_child *child, const char *const *argv,
                    const char *log_path, struct ff_err *err);
 /* Waits up to timeout_ms (-1 = for ever, 0 = poll); EINTR ends the wait early. */
@@ -41,8 +41,8 @@ int ff_sibling_program(char *out, size_t capacity, const char *name,
  * *fd stays open for the life of the lock. */
 int ff_lock(int *fd, const char *path, struct ff_err *err);
 
-/* SIGINT and SIGTERM: the first sets a flag, the second SIGINT ends the process at once
- * (exit 130). */
+/* SIGINT, SIGTERM and, where it is not ignored (nohup), SIGHUP: the first sets a flag,
+ * the second SIGINT ends the process at once (exit 130). */
 void ff_stop_install(void);
 bool ff_stop_requested(void);
 /* Asks the kernel to send SIGTERM when the parent dies; if it has died already since

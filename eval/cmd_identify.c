@@ -56,7 +56,8 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
     if (!o->name)
         o->name = o->source.protocol;
     o->source.beside = o->out;
-    return ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
+    rc = ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
+    return rc ? rc : ff_check_output("--out", o->out, err);
 }
 
 /* Everything the table and the file say. */

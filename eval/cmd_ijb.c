@@ -46,7 +46,12 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
     if (!o->name)
         o->name = o->source.protocol;
     o->source.beside = o->out;
-    return ff_parse_rates(o->far, &o->far_count, o->far_text, "--far", err);
+    rc = ff_parse_rates(o->far, &o->far_count, o->far_text, "--far", err);
+    for (int k = 0; k < o->roc.count && !rc; k++)
+        rc = ff_check_output("--roc", o->roc.items[k], err);
+    if (!rc)
+        rc = ff_check_output("--save-scores", o->save_scores, err);
+    return rc ? rc : ff_check_output("--out", o->out, err);
 }
 
 static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)

@@ -86,7 +86,10 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
         return ff_err_set(err, FF_EUSAGE, "--model FILE.h5 is needed");
     if (!o->threads)
         o->threads = ff_cpu_count();
-    return ff_parse_backend(&o->backend, o->backend_name, err);
+    rc = ff_parse_backend(&o->backend, o->backend_name, err);
+    if (!rc)
+        rc = ff_cli_check_input("--model", o->model, err);
+    return rc ? rc : ff_check_output("--out", o->out, err);
 }
 
 /* Opens all files and names them. */

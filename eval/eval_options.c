@@ -2,9 +2,13 @@
 /* Options that several verbs of ff-eval share; see eval_options.h. */
 #include "eval_options.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "atomic_file.h"
 #include "exit_code.h"
 #include "log.h"
 #include "params.h"
@@ -66,6 +70,25 @@ int ff_parse_no_words(const struct ff_cli *cli, int argc, char **argv,
                         : ff_err_set(err, FF_EUSAGE, "unexpected word \"%s\"", argv[1]);
 }
 
+int ff_check_output(const char *option, const char *path, struct ff_err *err)
+{
+    char folder[FF_PATH_MAX];
+    struct stat st;
+    if (!path)
+        return 0;
+    int rc = ff_path(folder, err, "%s", path);
+    if (rc)
+        return rc;
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[1] = 0;
+    bool is_folder = !stat(path, &st) && S_ISDIR(st.st_mode);
+    errno = EISDIR;
+    if (is_folder || access(slash ? folder : ".", W_OK | X_OK))
+        return ff_err_errno(err, FF_EFAIL, "%s %s: cannot write", option, path);
+    return 0;
+}
+
 int ff_eval_main(const struct ff_eval_verb *verb, void *options, int argc, char **argv)
 {
     struct ff_err err = FF_ERR_INIT;
@@ -92,5 +115,12 @@ int ff_source_check(struct ff_source_options *o, struct ff_err *err)
         return ff_err_set(err, FF_EUSAGE, "--save-features needs --model");
     if (!o->threads)
         o->threads = ff_cpu_count();
-    return ff_parse_backend(&o->backend, o->backend_name, err);
+    int rc = ff_parse_backend(&o->backend, o->backend_name, err);
+    if (!rc)
+        rc = ff_cli_check_input("--root", o->root, err);
+    if (!rc)
+        rc = ff_cli_check_input("--model", o->model, err);
+    if (!rc)
+        rc = ff_cli_check_input("--features", o->features, err);
+    return rc ? rc : ff_check_output("--save-features", o->save_features, err);
 }

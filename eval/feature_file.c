@@ -6,6 +6,7 @@
  * flush: a process killed between the two repeats one block when it goes on. */
 #include "feature_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -307,13 +308,14 @@ static int create_new(struct ff_features_writer *w, const char *const *names,
     H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
     H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
     H5Pset_obj_track_times(plist, 0);
+    errno = EIO;
     w->dataset = H5Dcreate2(w->file, "features", H5T_IEEE_F32LE, space, H5P_DEFAULT,
                             plist, H5P_DEFAULT);
     H5Pclose(plist);
     H5Sclose(space);
     if (w->dataset < 0) {
-        return ff_err_set(err, FF_EFAIL, "%s: cannot make 'features' (%lld x %d)",
-                          w->path, (long long)w->rows, 2 * w->dim);
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot make 'features' (%lld x %d)",
+                            w->path, (long long)w->rows, 2 * w->dim);
     }
     rc = ff_h5_write_strings(w->file, "name", 1, dims, names, err);
     if (!rc && *model_sha256)
@@ -323,8 +325,9 @@ static int create_new(struct ff_features_writer *w, const char *const *names,
     if (rc)
         return rc;
     w->rows_done = H5Aopen(w->file, "rows_done", H5P_DEFAULT);
+    errno = EIO;
     if (w->rows_done < 0 || H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0)
-        return ff_err_set(err, FF_EFAIL, "%s: cannot write", w->path);
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot write", w->path);
     return 0;
 }
 
@@ -376,12 +379,13 @@ int ff_features_append(struct ff_features_writer *w, const float *data, int64_t 
                        int64_t count, struct ff_err *err)
 {
     int64_t done = first + count;
+    errno = EIO;
     if (write_rows(w, data, first, count) < 0 ||
         H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ||
         H5Awrite(w->rows_done, H5T_NATIVE_INT64, &done) < 0 ||
         H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0) {
-        return ff_err_set(err, FF_EFAIL, "%s: cannot write rows %lld to %lld", w->path,
-                          (long long)first, (long long)done - 1);
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot write rows %lld to %lld",
+                            w->path, (long long)first, (long long)done - 1);
     }
     w->done = done;
     return 0;

@@ -29,7 +29,7 @@ static void help(FILE *f)
     fprintf(f, "\nff-eval VERB --help tells about one verb.\n");
 }
 
-int main(int argc, char **argv)
+static int program(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
     if (!strcmp(word, "-h") || !strcmp(word, "--help")) {
@@ -49,4 +49,9 @@ int main(int argc, char **argv)
     else
         help(stderr);
     return FF_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    return ff_cli_main(program, argc, argv);
 }

@@ -35,19 +35,31 @@ static int find_template(const struct ff_ijb_meta *meta, int64_t id)
     return low < meta->template_count && meta->template_id[low] == id ? low : -1;
 }
 
+static bool scan_line(int64_t *id, int64_t *person, const char *p)
+{
+    if (!scan_number(id, &p) || *p++ != ',')
+        return false;
+    return scan_number(person, &p) && (*p == ',' || *p == '\n' || *p == '\r');
+}
+
+/* A list without its header would lose its first template. */
+static int check_header(const char *line, const char *path, struct ff_err *err)
+{
+    int64_t id, person;
+    if (!scan_line(&id, &person, line))
+        return 0;
+    return ff_err_set(err, FF_EDATA,
+                      "%s:1: expected a header, not template %lld of subject %lld",
+                      path, (long long)id, (long long)person);
+}
+
 /* Fills subject (T), -1 = not in the list, from one line. */
 static int read_line(int64_t *subject, const char *line, const char *end,
                      const char *path, int64_t number, const struct ff_ijb_meta *meta,
                      struct ff_err *err)
 {
     int64_t id, person;
-    const char *p = line;
-    bool good = scan_number(&id, &p) && *p == ',';
-    if (good) {
-        p++;
-        good = scan_number(&person, &p) && (*p == ',' || *p == '\n' || *p == '\r');
-    }
-    if (!good) {
+    if (!scan_line(&id, &person, line)) {
         int shown = end - line > SHOWN ? SHOWN : (int)(end - line);
         return ff_err_set(err, FF_EDATA, "%s:%lld: expected 'template,subject': '%.*s'",
                           path, (long long)number, shown, line);
@@ -105,8 +117,8 @@ static int read_list(struct ff_gallery_list *list, const char *root,
         const char *p = chunk->begin;
         for (int64_t i = chunk->first; p < chunk->end && !rc; i++) {
             const char *end = rawmemchr(p, '\n');
-            if (i > 0) /* not the header */
-                rc = read_line(subject, p, end, file.path, i + 1, meta, err);
+            rc = i ? read_line(subject, p, end, file.path, i + 1, meta, err)
+                   : check_header(p, file.path, err);
             p = end + 1;
         }
     }

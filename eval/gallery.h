@@ -5,7 +5,8 @@
  *   meta/<protocol>_1N_probe_mixed.csv
  *
  * One header line, then "template,subject", both numbers; further columns are not read.
- * A template may stand in a list several times, always with the same subject. */
+ * A template may stand in a list several times (published lists have a line an image),
+ * always with the same subject. */
 #ifndef FF_GALLERY_H
 #define FF_GALLERY_H
 
@@ -26,9 +27,9 @@ struct ff_gallery_lists {
     struct ff_gallery_list gallery[FF_GALLERIES], probe;
 };
 
-/* FF_EDATA names file, line and the value found: a malformed line, a template that has
- * no image in the set, or one with two subjects. Ended by ff_gallery_fini, also after
- * an error. */
+/* FF_EDATA names file, line and the value found: no header, a malformed line, a
+ * template that has no image in the set, or one with two subjects. Ended by
+ * ff_gallery_fini, also after an error. */
 int ff_gallery_load(struct ff_gallery_lists *lists, const char *root,
                     const char *protocol, const struct ff_ijb_meta *meta,
                     struct ff_err *err);

@@ -55,11 +55,12 @@ static int cut_line(struct field *field, int *count, const char **p, struct curs
     const char *at = *p, *end = rawmemchr(at, '\n');
     *p = end + 1;
     *count = 0;
+    end -= end > at && end[-1] == '\r';
     if (at == end)
         return bad_line(c, "empty line", at, end);
     for (;; at++) {
         const char *begin = at;
-        while (*at != ' ' && *at != '\n')
+        while (*at != ' ' && at != end)
             at++;
         if (at == begin)
             return bad_line(c, "fields must be parted by single spaces", begin, end);
@@ -467,7 +468,9 @@ static void parse_pairs(struct ff_ijb_meta *m, int64_t *genuine, struct cursor *
         if (p)
             p = scan_id(&id[1], p, ' ');
         c->line = i + 1;
-        if (!p || (p[0] != '0' && p[0] != '1') || p[1] != '\n') {
+        bool label = p && (*p == '0' || *p == '1');
+        const char *end = label ? p + 1 + (p[1] == '\r') : p;
+        if (!label || *end != '\n') {
             bad_line(c, "expected 'template template 0|1'", line,
                      rawmemchr(line, '\n'));
             return;
@@ -484,7 +487,7 @@ static void parse_pairs(struct ff_ijb_meta *m, int64_t *genuine, struct cursor *
         m->pair_b[i] = index[1];
         m->genuine[i] = p[0] == '1';
         same += p[0] == '1';
-        line = p + 2;
+        line = end + 1;
     }
     *genuine += same;
 }

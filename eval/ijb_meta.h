@@ -5,10 +5,10 @@
  * too) meta/<protocol>_face_tid_mid.txt          name template media
  *   meta/<protocol>_template_pair_label.txt   template template 0|1
  *
- * Fields are parted by single spaces, a line each, no empty lines. Image rows keep the
- * order of the points file; the other list is joined by name. Template ids are sparse
- * numbers; here they become indices 0 .. T-1 in increasing order of id. A media id
- * groups images only inside one template. */
+ * Fields are parted by single spaces, a line each (CR LF too), no empty lines. Image
+ * rows keep the order of the points file; the other list is joined by name. Template
+ * ids are sparse numbers; here they become indices 0 .. T-1 in increasing order of id.
+ * A media id groups images only inside one template. */
 #ifndef FF_IJB_META_H
 #define FF_IJB_META_H
 

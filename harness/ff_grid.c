@@ -52,7 +52,7 @@ static bool looks_like_file(const char *word)
            (length > 4 && !strcmp(word + length - 4, ".yml"));
 }
 
-int main(int argc, char **argv)
+static int program(int argc, char **argv)
 {
     if (argc < 2) {
         help(stderr);
@@ -71,4 +71,9 @@ int main(int argc, char **argv)
     ff_error("%s: neither a verb nor a grid file; ff-grid --help lists the verbs",
              word);
     return FF_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    return ff_cli_main(program, argc, argv);
 }

@@ -53,7 +53,9 @@ int ff_export_cmd(int argc, char **argv, struct ff_err *err)
     if (words != 1 || !onnx)
         return ff_err_set(err, FF_EUSAGE, "%s (see ff-train export --help)",
                           words != 1 ? "one MODEL is needed" : "--onnx FILE is needed");
-    rc = export_onnx(onnx, argv[1], err);
+    rc = ff_cli_check_input(NULL, argv[1], err);
+    if (!rc)
+        rc = export_onnx(onnx, argv[1], err);
     if (!rc)
         ff_info("%s written", onnx);
     return rc;

@@ -56,7 +56,9 @@ static int run(int argc, char **argv, struct ff_err *err)
                           words != 1 ? "one PARAMS.yaml is needed"
                                      : "--out DIR is needed");
     ff_params_defaults(&params);
-    rc = ff_params_load(&params, argv[1], err);
+    rc = ff_cli_check_input(NULL, argv[1], err);
+    if (!rc)
+        rc = ff_params_load(&params, argv[1], err);
     for (int i = 0; !rc && i < set.count; i++)
         rc = ff_params_set_arg(&params, set.items[i], err);
     if (!rc)
@@ -74,7 +76,7 @@ static int run(int argc, char **argv, struct ff_err *err)
     return ff_train_run(&params, &train, err);
 }
 
-int main(int argc, char **argv)
+static int program(int argc, char **argv)
 {
     struct ff_err err = FF_ERR_INIT;
     bool exports = argc > 1 && strcmp(argv[1], "export") == 0;
@@ -84,4 +86,9 @@ int main(int argc, char **argv)
     if (rc < 0)
         ff_error("%s", err.text);
     return ff_err_exit_code(rc);
+}
+
+int main(int argc, char **argv)
+{
+    return ff_cli_main(program, argc, argv);
 }

@@ -2,12 +2,14 @@
 /* model.h5 reading and writing; see model_file.h. */
 #include "model_file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "h5io.h"
+#include "log.h"
 #include "safetensors.h"
 
 static void dataset_name(char out[160], const char *group, const char *name)
@@ -179,18 +181,46 @@ static bool find(struct ff_safetensor *t, const struct ff_safetensors *file,
            t->count <= INT32_MAX;
 }
 
+/* A convolution and its output channels at width 1. */
+struct channels {
+    const char *name;
+    int count;
+};
+
+/* The middle of the widths that give all these channels, which a network rounds to
+ * multiples of `step` and not below one; 0 if there is none. */
+static double find_width(const struct ff_safetensors *file,
+                         const struct channels *channels, int count, int step)
+{
+    double low = 0, high = INFINITY;
+    for (int i = 0; i < count; i++) {
+        struct ff_safetensor t;
+        if (!find(&t, file, channels[i].name, 4))
+            return 0;
+        double steps = (double)t.dims[0] / step,
+               scale = (double)channels[i].count / step;
+        if (steps > 1)
+            low = fmax(low, (steps - 0.5) / scale);
+        high = fmin(high, (steps + 0.5) / scale);
+    }
+    return low < high ? (low + high) / 2 : 0;
+}
+
 static bool iresnet_config(struct ff_model_config *config,
                            const struct ff_safetensors *file)
 {
-    struct ff_safetensor stem, last, fc;
-    if (!known_depth(&config->backbone, file) ||
-        !find(&stem, file, "conv1.weight", 4) || !find(&last, file, "bn2.weight", 1) ||
+    static const struct channels channels[] = {{"layer1.0.conv1.weight", 64},
+                                               {"layer2.0.conv1.weight", 128},
+                                               {"layer3.0.conv1.weight", 256},
+                                               {"layer4.0.conv1.weight", 512}};
+    struct ff_safetensor last, fc;
+    if (!known_depth(&config->backbone, file) || !find(&last, file, "bn2.weight", 1) ||
         !find(&fc, file, "fc.weight", 2))
         return false;
     int side = 1;
     while (side * side * last.dims[0] < fc.dims[1] && side < 28)
         side++;
-    config->width = (double)stem.dims[0] / 64;
+    config->width = find_width(file, channels, 4, 1);
     config->embedding = (int)fc.dims[0];
     config->image_size_px = 16 * side;
     return side * side * last.dims[0] == fc.dims[1];
@@ -199,13 +229,16 @@ static bool iresnet_config(struct ff_model_config *config,
 static bool mbf_config(struct ff_model_config *config,
                        const struct ff_safetensors *file)
 {
-    struct ff_safetensor stem, map, fc;
-    if (!find(&stem, file, "layers.0.layers.0.weight", 4) ||
-        !find(&map, file, "features.layers.0.layers.0.weight", 4) ||
+    static const struct channels channels[] = {
+        {"layers.0.layers.0.weight", 128},
+        {"layers.4.layers.2.layers.0.weight", 256},
+        {"conv_sep.layers.0.weight", 512}};
+    struct ff_safetensor map, fc;
+    if (!find(&map, file, "features.layers.0.layers.0.weight", 4) ||
         !find(&fc, file, "features.layers.2.weight", 2))
         return false;
     config->backbone = FF_BACKBONE_MBF;
-    config->width = (double)stem.dims[0] / 128;
+    config->width = find_width(file, channels, 3, 2);
     config->embedding = (int)fc.dims[0];
     config->image_size_px = 16 * (int)map.dims[2];
     return map.dims[2] >= 1 && map.dims[2] <= 28;
@@ -223,6 +256,10 @@ static int safetensors_config(struct ff_model_config *config, const char *path,
                         "%s: the tensors are those of no known backbone (IResNet 18, "
                         "34, 50, 100, 200 or mbf, as insightface names them)",
                         path);
+    else if (!(config->width > 0))
+        rc =
+            ff_err_set(err, FF_EDATA,
+                       "%s: no width gives its stages these numbers of channels", path);
     ff_safetensors_close(file);
     return rc;
 }
@@ -255,6 +292,33 @@ static int set_from_safetensors(struct ff_model *model, const struct ff_named *n
     return rc;
 }
 
+static bool has_named(const struct ff_model *model, const char *name)
+{
+    for (int i = 0; i < model->named_count; i++)
+        if (!strcmp(model->named[i].name, name))
+            return true;
+    return false;
+}
+
+/* Tensors that are none of the network, the counters of its BN aside. */
+static void warn_of_others(const struct ff_model *model,
+                           const struct ff_safetensors *file, const char *path)
+{
+    static const char counter[] = ".num_batches_tracked";
+    const char *name, *first = NULL;
+    int others = 0;
+    for (int i = 0; (name = ff_safetensors_name(file, i)); i++) {
+        const char *end = strstr(name, counter);
+        if ((end && !end[sizeof counter - 1]) || has_named(model, name))
+            continue;
+        first = first ? first : name;
+        others++;
+    }
+    if (others)
+        ff_warn("%s: %d tensor%s not of the network and not read: %.100s%s", path,
+                others, others > 1 ? "s are" : " is", first, others > 1 ? ", ..." : "");
+}
+
 static int load_safetensors(struct ff_model *model, const char *path,
                             struct ff_err *err)
 {
@@ -262,6 +326,8 @@ static int load_safetensors(struct ff_model *model, const char *path,
     int rc = ff_safetensors_open(&file, path, err);
     for (int i = 0; !rc && i < model->named_count; i++)
         rc = set_from_safetensors(model, &model->named[i], file, path, err);
+    if (!rc)
+        warn_of_others(model, file, path);
     ff_safetensors_close(file);
     return rc;
 }

@@ -16,6 +16,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little endian");
 
 #define MAX_HEADER_BYTES 100000000 /* as the format's own library */
+#define METADATA "__metadata__"    /* an entry that is no tensor */
 
 struct ff_safetensors {
     char *path;
@@ -107,7 +108,7 @@ static int check_header(struct ff_safetensors *file, struct ff_err *err)
     cJSON_ArrayForEach(item, file->header)
     {
         struct ff_safetensor t;
-        if (!strcmp(item->string, "__metadata__"))
+        if (!strcmp(item->string, METADATA))
             continue;
         const char *wrong = entry(&t, file, item);
         if (wrong)
@@ -167,6 +168,17 @@ bool ff_safetensors_find(struct ff_safetensor *tensor,
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(file->header, name);
     return item && !entry(tensor, file, item);
+}
+
+const char *ff_safetensors_name(const struct ff_safetensors *file, int i)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, file->header)
+    {
+        if (strcmp(item->string, METADATA) && i-- == 0)
+            return item->string;
+    }
+    return NULL;
 }
 
 /* IEEE half to float, exact. */

@@ -32,6 +32,8 @@ void ff_safetensors_close(struct ff_safetensors *file);
 /* Whether the file holds a tensor of this name; fills it. */
 bool ff_safetensors_find(struct ff_safetensor *tensor,
                          const struct ff_safetensors *file, const char *name);
+/* Name of the i-th tensor, from 0; NULL behind the last. */
+const char *ff_safetensors_name(const struct ff_safetensors *file, int i);
 /* Values of an F32, F16, BF16 or F64 tensor as f32, count of them; the caller frees
  * *values. Another dtype: FF_EDATA. */
 int ff_safetensors_f32(float **values, const struct ff_safetensors *file,

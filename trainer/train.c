@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "h5io.h"
 #include "hash.h"
 #include "log.h"
@@ -39,18 +40,52 @@ static struct ff_head_shape head_shape(const struct ff_train *run)
                                   .margin = (float)p->margin};
 }
 
-/* Device memory for the whole run, before any of it is taken. */
+/* Bytes of host memory that a program could still take, swap included; INT64_MAX where
+ * not known. */
+static int64_t host_memory_free(void)
+{
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[256];
+    long long kib, sum = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1 ||
+            sscanf(line, "SwapFree: %lld kB", &kib) == 1)
+            sum += kib * 1024;
+    if (f)
+        fclose(f);
+    return sum ? sum : INT64_MAX;
+}
+
+/* Host memory for the whole run: the pages are taken one by one as they are written, so
+ * that no allocation would fail. */
+static int enough_host_memory(const struct ff_train *run, int64_t network,
+                              struct ff_err *err)
+{
+    const struct ff_params *p = run->params;
+    /* centres, momentum, gradient, unit centres; logits */
+    int64_t head = 4 * run->classes * (4 * p->embedding + p->batch);
+    int64_t there = host_memory_free();
+    if (network + head <= there)
+        return 0;
+    return ff_err_set(err, FF_ENOMEM,
+                      "out of memory: %lld bytes wanted (network %lld, head of %lld "
+                      "classes %lld), %lld free",
+                      (long long)(network + head), (long long)network,
+                      (long long)run->classes, (long long)head, (long long)there);
+}
+
+/* Memory for the whole run, before any of it is taken. */
 static int enough_memory(const struct ff_train *run,
                          const struct ff_model_config *config, struct ff_err *err)
 {
     const struct ff_params *p = run->params;
     struct ff_head_shape shape = head_shape(run);
     int64_t network = 0;
-    if (!run->ops->memory_free)
-        return 0;
     int rc = ff_model_bytes(&network, run->ops, config, (int)p->batch, true, err);
     if (rc)
         return rc;
+    if (!run->ops->memory_free)
+        return enough_host_memory(run, network, err);
     int64_t head = run->ops->head_bytes(run->ctx, &shape) +
                    8 * run->classes * p->embedding; /* centres and momentum */
     int64_t there = run->ops->memory_free(run->ctx);
@@ -133,8 +168,10 @@ static int find_checkpoint(struct ff_train *run, struct ff_err *err)
     int rc = ff_path(run->checkpoint, err, "%s/checkpoint.h5", run->options->out);
     if (rc || access(run->checkpoint, F_OK) == 0)
         return rc;
-    return ff_path(run->checkpoint, err, "%s",
-                   run->options->from ? run->options->from : "");
+    rc = ff_cli_check_input("--from", run->options->from, err);
+    return rc ? rc
+              : ff_path(run->checkpoint, err, "%s",
+                        run->options->from ? run->options->from : "");
 }
 
 static int start_weights(struct ff_train *run, struct ff_err *err)
@@ -167,6 +204,8 @@ static int set_up(struct ff_train *run, struct ff_err *err)
     if (!rc)
         rc = ff_dataset_fingerprint(run->fingerprint, run->dataset, err);
     if (!rc && *p->init)
+        rc = ff_cli_check_input("init", p->init, err);
+    if (!rc && *p->init)
         rc = ff_sha256_file(init_hash, p->init, err);
     if (rc)
         return rc;
@@ -179,6 +218,10 @@ static int set_up(struct ff_train *run, struct ff_err *err)
         return ff_err_set(err, FF_EUSAGE,
                           "%s: %lld images are less than one batch of %lld", p->data,
                           (long long)images, (long long)p->batch);
+    rc =
+        ff_loader_check_size(run->dataset, (int)p->image_size, p->max_bad_samples, err);
+    if (rc)
+        return rc;
     run->threads = p->threads ? (int)p->threads : ff_cpu_count();
     const struct ff_ops_options backend = {.backend = p->backend,
                                            .threads = run->threads,

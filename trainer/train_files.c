@@ -126,8 +126,8 @@ int ff_train_write_record(const struct ff_train *run, struct ff_err *err)
 }
 
 /* Copies the header and the lines whose first field is below `end`. A torn last line
- * goes too. Returns the bytes to keep, or -1. */
-static long kept_bytes(FILE *f, int64_t end)
+ * goes too. Returns the bytes to keep; *next is the iteration behind the last line. */
+static long kept_bytes(int64_t *next, FILE *f, int64_t end)
 {
     char line[512];
     long kept = 0;
@@ -140,14 +140,17 @@ static long kept_bytes(FILE *f, int64_t end)
         if (stop == line || *stop != ',' || !strchr(line, '\n') || iteration >= end)
             break;
         kept = ftell(f);
+        *next = iteration + 1;
     }
     return kept;
 }
 
-static int open_csv(FILE **out, const struct ff_train *run, const char *name,
-                    const char *header, int64_t end, struct ff_err *err)
+static int open_csv(FILE **out, int64_t *next, const struct ff_train *run,
+                    const char *name, const char *header, int64_t end,
+                    struct ff_err *err)
 {
     char path[FF_PATH_MAX];
+    *next = 0;
     int rc = ff_path(path, err, "%s/%s", run->options->out, name);
     if (rc)
         return rc;
@@ -156,7 +159,7 @@ static int open_csv(FILE **out, const struct ff_train *run, const char *name,
         f = fopen(path, "w+e");
     if (!f)
         return ff_err_errno(err, FF_EFAIL, "%s", path);
-    long kept = run->iteration > 0 ? kept_bytes(f, end) : 0;
+    long kept = run->iteration > 0 ? kept_bytes(next, f, end) : 0;
     if (ftruncate(fileno(f), kept) != 0 || fseek(f, 0, SEEK_END) != 0) {
         rc = ff_err_errno(err, FF_EFAIL, "%s", path);
         fclose(f);
@@ -170,15 +173,21 @@ static int open_csv(FILE **out, const struct ff_train *run, const char *name,
 
 int ff_train_open_curves(struct ff_train *run, struct ff_err *err)
 {
-    int64_t end = run->iteration;
-    int rc = open_csv(&run->curve, run, "curve.csv", curve_header, end, err);
+    int64_t end = run->iteration, next, ignored;
+    int rc = open_csv(&run->curve, &next, run, "curve.csv", curve_header, end, err);
+    /* Another directory's checkpoint comes without its curve. */
+    const char *from = run->options->from;
+    if (!rc && next < end && !(from && strcmp(run->checkpoint, from) == 0))
+        ff_warn("%s/curve.csv: the lines of iterations %lld to %lld are lost for good; "
+                "the rest follows",
+                run->options->out, (long long)next, (long long)end - 1);
     if (!rc)
-        rc =
-            open_csv(&run->telemetry, run, "telemetry.csv", telemetry_header, end, err);
+        rc = open_csv(&run->telemetry, &ignored, run, "telemetry.csv", telemetry_header,
+                      end, err);
     /* Its lines count steps taken: those of the present weights are complete or due. */
     if (!rc && run->validation)
-        rc = open_csv(&run->validation_csv, run, "validation.csv", validation_header,
-                      ff_validation_due(run) ? end : end + 1, err);
+        rc = open_csv(&run->validation_csv, &ignored, run, "validation.csv",
+                      validation_header, ff_validation_due(run) ? end : end + 1, err);
     return rc;
 }
 

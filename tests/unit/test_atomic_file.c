@@ -3,8 +3,10 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,6 +90,28 @@ Test(atomic_file, failed_commit_removes_the_temporary)
     cr_assert(eq(int, entries(), 1));
 }
 
+/* A process that may write no more stands for a full disk. */
+Test(atomic_file, full_disk_is_told_with_the_name_asked_for)
+{
+    char path[FF_PATH_MAX], want[FF_PATH_MAX + 64];
+    struct ff_atomic_file file;
+    struct ff_err err = FF_ERR_INIT;
+    struct rlimit limit = {1000, 1000};
+    static const int sizes[] = {2000, 200000}; /* found at the end; before */
+    ff_path(path, NULL, "%s/x", folder);
+    snprintf(want, sizeof want, "%s: cannot write: File too large", path);
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
+    for (int i = 0; i < 2; i++) {
+        cr_assert(eq(int, ff_atomic_begin(&file, path, &err), 0));
+        for (int k = 0; k < sizes[i]; k++)
+            fputc('x', file.stream);
+        cr_assert(eq(int, ff_atomic_commit(&file, &err), FF_EFAIL));
+        cr_assert(eq(str, err.text, want));
+        cr_assert(eq(int, entries(), 0));
+    }
+}
+
 Test(atomic_file, library_file_is_renamed)
 {
     char path[FF_PATH_MAX], temporary[FF_PATH_MAX];
@@ -101,7 +125,8 @@ Test(atomic_file, library_file_is_renamed)
     cr_assert(eq(int, access(path, F_OK), 0));
     cr_assert(eq(int, entries(), 1));
     cr_assert(eq(int, ff_atomic_rename(temporary, path, &err), FF_EFAIL));
-    cr_assert(ne(ptr, strstr(err.text, temporary), NULL));
+    cr_assert(eq(ptr, strstr(err.text, temporary), NULL));
+    cr_assert(ne(ptr, strstr(err.text, path), NULL));
 }
 
 Test(atomic_file, folders_are_made_and_removed)

@@ -90,6 +90,19 @@ Test(cli, refusals)
     refused(ARGV("--out"), "--out needs a value: DIR");
     refused(ARGV("--out", "--flip", "on"), "--out needs a value: DIR");
     refused(ARGV("--flip"), "--flip needs a value: on|off");
+    refused(ARGV("--help=3"), "--help takes no value, but \"3\" was given");
+    refused(ARGV("--version="), "--version takes no value, but \"\" was given");
+    refused(ARGV("-n=3"),
+            "unknown option \"-n=3\" (nearest: -n; ff-grid run --help lists all)");
+}
+
+Test(cli, empty_paths_and_values)
+{
+    refused(ARGV("a.yaml", "--out", ""), "--out: an empty path");
+    refused(ARGV("a.yaml", "--out="), "--out: an empty path");
+    refused(ARGV("--set", ""), "--set: an empty value");
+    refused(ARGV(""), "an empty path (usage: ff-grid run GRID.yaml [options])");
+    refused(ARGV("--", ""), "an empty path (usage: ff-grid run GRID.yaml [options])");
 }
 
 Test(cli, too_many_repeats)

@@ -101,6 +101,20 @@ Test(ijb_meta, last_line_may_lack_its_newline)
     ff_ijb_meta_destroy(m);
 }
 
+Test(ijb_meta, lines_may_end_in_cr_lf)
+{
+    put("ijbc_name_5pts_score.txt", "b.jpg 1 2 3 4 5 6 7 8 9 10 0.5\r\n"
+                                    "a.jpg 1 2 3 4 5 6 7 8 9 10 0.25\r\n");
+    put("ijbc_face_tid_mid.txt", "b.jpg 7 9\r\na.jpg 5 3\r\n");
+    put("ijbc_template_pair_label.txt", "5 7 0\r\n5 5 1\r\n");
+    struct ff_ijb_meta *m = load();
+    cr_assert(epsilon_eq(flt, m->image[1].det_score, 0.25f, 0));
+    cr_assert(eq(i64, m->image[0].media_id, 9));
+    cr_assert(eq(i64, m->pair_count, 2));
+    cr_assert(eq(i64, m->genuine_count, 1));
+    ff_ijb_meta_destroy(m);
+}
+
 Test(ijb_meta, takes_five_points_out_of_68)
 {
     char text[4096];
@@ -157,7 +171,8 @@ static const struct refusal {
      "label.txt:2: expected 'template template 0|1': '5 5 2'"},
     {"ijbc_template_pair_label.txt", "5 5\n", "label.txt:1: expected"},
     {"ijbc_template_pair_label.txt", "5 5 1 \n", "label.txt:1: expected"},
-    {"ijbc_template_pair_label.txt", "5 5 1\r\n", "label.txt:1: expected"},
+    {"ijbc_template_pair_label.txt", "5 5 1\r5 5 0\n",
+     "label.txt:1: expected 'template template 0|1': '5 5 1\\x0d5 5 0'"},
     {"ijbc_template_pair_label.txt", PAIRS "5 6 1\n",
      "label.txt:3: template 6 has no image in the set"},
     {"ijbc_template_pair_label.txt", "5 5 1\n", "label.txt: no impostor pair"},

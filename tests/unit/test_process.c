@@ -237,6 +237,22 @@ Test(process, first_signal_asks_second_interrupt_ends)
     cr_assert(exited && WEXITSTATUS(status) == 130, "status %x", status);
 }
 
+Test(process, hangup_stops_where_it_is_not_ignored)
+{
+    signal(SIGHUP, SIG_IGN);
+    ff_stop_install();
+    raise(SIGHUP);
+    cr_assert(not(ff_stop_requested()));
+    struct ff_child child = spawn_ok("kill -HUP $$; exit 7", NULL);
+    cr_assert(eq(int, ff_child_wait(&child, -1).value, 7));
+    signal(SIGHUP, SIG_DFL);
+    ff_stop_install();
+    child = spawn_ok("kill -HUP $$; exit 7", NULL);
+    cr_assert(eq(int, ff_child_wait(&child, -1).value, SIGHUP));
+    raise(SIGHUP);
+    cr_assert(ff_stop_requested());
+}
+
 Test(process, signal_ends_a_wait)
 {
     struct ff_child child = spawn_ok("sleep 10", NULL);

@@ -46,7 +46,7 @@ static void round_trip(int backbone, double width, int side, int D, bool bf16)
 
     cr_assert(eq(int, ff_model_read_config(&found, path, &err), 0), "%s", err.text);
     cr_assert(eq(int, found.backbone, backbone));
-    cr_assert(ieee_ulp_eq(dbl, found.width, width, 4));
+    cr_assert(epsilon_eq(dbl, found.width, width, 1.0 / 512)); /* the same channels */
     cr_assert(eq(int, found.image_size_px, side));
     cr_assert(eq(int, found.embedding, D));
     int rc = ff_embedder_create(&e, path, N, FF_BACKEND_ONEDNN, 1, &err);
@@ -76,6 +76,64 @@ Test(safetensors, r50_is_recognised_and_embeds_the_same)
 Test(safetensors, mbf_is_recognised_and_embeds_the_same)
 {
     round_trip(FF_BACKBONE_MBF, 0.25, 48, 32, false);
+}
+/* Channels are rounded: 6, 13, 26, 51 and 38, 76, 154 are no plain multiples. */
+Test(safetensors, widths_that_round_are_recognised)
+{
+    round_trip(FF_BACKBONE_R18, 0.1, 16, 16, false);
+    round_trip(FF_BACKBONE_R18, 0.01, 16, 16, false);
+    round_trip(FF_BACKBONE_MBF, 0.3, 16, 16, false);
+}
+Test(safetensors, channels_of_no_width_are_named)
+{
+    static const int channels[4] = {8, 16, 30, 64};
+    struct ff_model_config config;
+    struct ff_err err = FF_ERR_INIT;
+    char header[4096];
+    size_t used = 0;
+    static const float data[64 * 16];
+    for (int s = 0; s < 4; s++)
+        for (int i = 0; i < 2; i++)
+            used += (size_t)snprintf(
+                header + used, sizeof header - used,
+                "%c\"layer%d.%d.conv1.weight\":{\"dtype\":\"F32\",\"shape\":[%d,1,1,1],"
+                "\"data_offsets\":[0,%d]}",
+                used ? ',' : '{', s + 1, i, channels[s], 4 * channels[s]);
+    snprintf(
+        header + used, sizeof header - used,
+        ",\"bn2.weight\":{\"dtype\":\"F32\",\"shape\":[64],\"data_offsets\":[0,256]},"
+        "\"fc.weight\":{\"dtype\":\"F32\",\"shape\":[16,64],"
+        "\"data_offsets\":[0,4096]}}");
+    put_safetensors(path, header, data, sizeof data);
+    cr_assert(eq(int, ff_model_read_config(&config, path, &err), FF_EDATA));
+    cr_assert(strstr(err.text, "no width gives its stages") != NULL, "%s", err.text);
+}
+Test(safetensors, tensors_of_no_use_are_told)
+{
+    struct ff_model_config config = {FF_BACKBONE_R34, 0.125, 16, 16};
+    struct ff_err err = FF_ERR_INIT;
+    struct net large, small;
+    char log[FF_PATH_MAX], *text;
+    size_t bytes;
+    net_open(&large, FF_BACKEND_REF, 1, &config, 1, false);
+    save_safetensors(path, large.model, false);
+    config.backbone = FF_BACKBONE_R18;
+    net_open(&small, FF_BACKEND_REF, 1, &config, 1, false);
+    ff_path(log, NULL, "%s/log", dir);
+    ff_log_open(log);
+    cr_assert(eq(int, ff_model_load(large.model, path, &err), 0), "%s", err.text);
+    cr_assert(eq(int, ff_read_file(&text, &bytes, log, NULL), 0));
+    cr_assert(eq(str, text, ""));
+    free(text);
+    cr_assert(eq(int, ff_model_load(small.model, path, &err), 0), "%s", err.text);
+    ff_log_open(NULL);
+    cr_assert(eq(int, ff_read_file(&text, &bytes, log, NULL), 0));
+    cr_assert(strstr(text, "tensors are not of the network and not read: layer1.2.") !=
+                  NULL,
+              "%s", text);
+    free(text);
+    net_close(&large);
+    net_close(&small);
 }
 Test(safetensors, bf16_is_read)
 {

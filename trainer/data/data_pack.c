@@ -489,6 +489,8 @@ int ff_cmd_pack(int argc, char **argv)
     if (!rc && o.quality >= 0 && !o.landmarks)
         rc = ff_err_set(&err, FF_EUSAGE,
                         "--quality is of aligned faces: give --landmarks too");
+    if (!rc)
+        rc = ff_cli_check_input("--landmarks", o.landmarks, &err);
     if (!rc) {
         o.root = argv[1];
         o.quality = o.quality >= 0 ? o.quality : 95;

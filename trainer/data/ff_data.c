@@ -31,7 +31,7 @@ static void help(FILE *f)
     fprintf(f, "\nff-data VERB --help tells about one verb.\n");
 }
 
-int main(int argc, char **argv)
+static int program(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
@@ -51,4 +51,9 @@ int main(int argc, char **argv)
     else
         help(stderr);
     return FF_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    return ff_cli_main(program, argc, argv);
 }

@@ -238,39 +238,37 @@ static void *work(void *argument)
 
 /* ---- life ---- */
 
-/* The first sample that can be decoded decides whether the set fits image_size. */
-static int check_first(const struct ff_loader *loader, struct ff_err *err)
+int ff_loader_check_size(struct ff_dataset *dataset, int side_px, int64_t max_bad,
+                         struct ff_err *err)
 {
     struct ff_decoder *decoder = NULL;
     struct ff_image image = {0};
     struct ff_read_buffer buffer = {0};
-    int side = loader->options.image_size_px;
-    int64_t used = 0;
+    int64_t used = 0, count = ff_dataset_count(dataset);
     int rc = ff_decoder_create(&decoder, err);
     if (rc)
         return rc;
-    for (; used < loader->count; used++) {
+    for (; used < count; used++) {
         const uint8_t *bytes;
         size_t size;
         int64_t label;
-        rc =
-            ff_dataset_read(&bytes, &size, &label, loader->dataset, used, &buffer, err);
+        rc = ff_dataset_read(&bytes, &size, &label, dataset, used, &buffer, err);
         if (!rc)
             rc = ff_decode(&image, decoder, bytes, size,
-                           ff_dataset_applies_exif(loader->dataset), err);
-        if (rc != FF_EDATA || used >= loader->options.max_bad_samples)
+                           ff_dataset_applies_exif(dataset), err);
+        if (rc != FF_EDATA || used >= max_bad)
             break;
     }
     char where[256];
     if (rc == FF_EDATA) {
-        ff_dataset_describe(where, sizeof where, loader->dataset, 0);
+        ff_dataset_describe(where, sizeof where, dataset, 0);
         rc = ff_err_set(err, rc, "%s: damaged, and so are the %" PRId64 " after it",
-                        where, used < loader->count ? used : loader->count - 1);
+                        where, used < count ? used : count - 1);
     }
-    if (!rc && (image.width_px != side || image.height_px != side)) {
-        ff_dataset_describe(where, sizeof where, loader->dataset, used);
+    if (!rc && (image.width_px != side_px || image.height_px != side_px)) {
+        ff_dataset_describe(where, sizeof where, dataset, used);
         rc = ff_err_set(err, FF_EUSAGE, "%s: images are %d x %d px, image_size is %d",
-                        where, image.width_px, image.height_px, side);
+                        where, image.width_px, image.height_px, side_px);
     }
     ff_image_fini(&image);
     free(buffer.data);
@@ -357,7 +355,8 @@ int ff_loader_create(struct ff_loader **out, struct ff_dataset *dataset,
     pthread_mutex_init(&loader->ring, NULL);
     pthread_cond_init(&loader->slot_free, NULL);
     pthread_cond_init(&loader->slot_ready, NULL);
-    int rc = check_first(loader, err);
+    int rc = ff_loader_check_size(dataset, options->image_size_px,
+                                  options->max_bad_samples, err);
     if (!rc)
         rc = allocate(loader, err);
     if (!rc)

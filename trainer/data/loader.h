@@ -33,8 +33,12 @@ struct ff_batch {
     const int64_t *label;  /* (N) i64 */
 };
 
-/* The dataset must outlive the loader. Checks the first sample's size: another size
- * than image_size_px is FF_EUSAGE naming both. */
+/* Whether the first sample that can be decoded has this side: another one is FF_EUSAGE
+ * naming both, more than max_bad damaged ones before it are FF_EDATA. */
+int ff_loader_check_size(struct ff_dataset *dataset, int side_px, int64_t max_bad,
+                         struct ff_err *err);
+
+/* The dataset must outlive the loader. Checks the size as ff_loader_check_size. */
 int ff_loader_create(struct ff_loader **out, struct ff_dataset *dataset,
                      const struct ff_loader_options *options, struct ff_err *err);
 void ff_loader_destroy(struct ff_loader *loader);

@@ -712,8 +712,7 @@ int ff_synth_write(const char *out, const struct ff_synth_options *options,
         return code;
     code = make_in(temporary, options, err);
     if (!code && rename(temporary, trimmed))
-        code =
-            ff_err_errno(err, FF_EFAIL, "%s: cannot rename to %s", temporary, trimmed);
+        code = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", trimmed);
     if (code) {
         ff_remove_tree(temporary, NULL);
         return code;

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# An output that cannot be written is told before the model or a set is opened: they are empty.
+mkdir folder none
+touch none.h5
+try() {
+    ff-eval "$@" 2>&1
+    echo "exit $?"
+}
+i="ijb --root none --model none.h5"
+try $i --roc a.csv --roc nodir/x.png
+try $i --save-scores nodir/x.h5
+try $i --save-features nodir/x.h5
+try $i --out nodir/x.yaml
+try $i --out folder
+try identify --root none --model none.h5 --out nodir/x.yaml
+try pairs --bin none.bin --model none.h5 --out nodir/x.yaml
