@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The verb `ff-data synth`: options, their ranges and help. */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli.h"
 #include "log.h"
@@ -9,12 +10,21 @@
 
 enum { SHEET_ROWS = 8, SHEET_COLUMNS = 10 };
 
+static bool names_png(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 4 && !strcmp(path + length - 4, ".png");
+}
+
 static int run(const char *out, const char *sheet, const struct ff_synth_options *o,
                struct ff_err *err)
 {
     if (!out && !sheet)
         return ff_err_set(err, FF_EUSAGE,
                           "nothing to do: give --out DIR or --sheet FILE.png");
+    if (sheet && !names_png(sheet))
+        return ff_err_set(err, FF_EUSAGE, "--sheet: \"%s\" does not end in .png",
+                          sheet);
     if (o->image_size % 16)
         return ff_err_set(err, FF_EUSAGE, "--image-size %lld: not a multiple of 16",
                           (long long)o->image_size);
