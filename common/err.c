@@ -8,13 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Control bytes as \x0d: a name or a file's line must not write on the terminal. */
-static void show_controls(struct ff_err *err)
+void ff_show_controls(char *text, size_t capacity)
 {
-    char shown[sizeof err->text];
+    char shown[FF_SHOWN_MAX];
     size_t used = 0;
     bool any = false;
-    for (const char *p = err->text; *p && used + sizeof "\\x00" <= sizeof shown; p++) {
+    for (const char *p = text; *p && used + sizeof "\\x00" <= capacity; p++) {
         bool control = (unsigned char)*p < 0x20 || *p == 0x7f;
         any = any || control;
         if (control)
@@ -24,7 +23,7 @@ static void show_controls(struct ff_err *err)
     }
     shown[used] = 0;
     if (any)
-        memcpy(err->text, shown, used + 1);
+        memcpy(text, shown, used + 1);
 }
 
 int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
@@ -35,7 +34,7 @@ int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
-        show_controls(err);
+        ff_show_controls(err->text, sizeof err->text);
     }
     return code;
 }
@@ -51,7 +50,7 @@ int ff_err_errno(struct ff_err *err, int code, const char *fmt, ...)
         va_end(ap);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(saved));
-        show_controls(err);
+        ff_show_controls(err->text, sizeof err->text);
     }
     errno = saved;
     return code;

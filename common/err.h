@@ -8,6 +8,8 @@
 #ifndef FF_ERR_H
 #define FF_ERR_H
 
+#include <stddef.h>
+
 #include "exit_code.h"
 
 #define FF_ERROR_LIST(X)                                                               \
@@ -42,6 +44,11 @@ int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
 /* As ff_err_set, with ": <strerror(errno)>" appended. */
 int ff_err_errno(struct ff_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Control bytes of a text in a block of `capacity` <= FF_SHOWN_MAX bytes as \x0d, cut
+ * to fit: a name or a file's line must not write on the terminal. */
+#define FF_SHOWN_MAX 2048
+void ff_show_controls(char *text, size_t capacity);
 
 /* Process exit code (enum ff_exit) for a code returned by a function; 0 for 0. */
 int ff_err_exit_code(int code);

@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "err.h"
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static enum ff_log_level level = FF_LOG_NORMAL;
 static FILE *file;
@@ -38,10 +40,12 @@ int ff_log_open(const char *path)
 
 static void emit(bool to_stderr, const char *prefix, const char *fmt, va_list ap)
 {
-    char text[2048];
+    char text[FF_SHOWN_MAX];
     vsnprintf(text, sizeof text, fmt, ap);
+    ff_show_controls(text, sizeof text);
     pthread_mutex_lock(&lock);
     if (to_stderr) {
+        fflush(stdout); /* in order where both go to one place */
         if (progress_drawn)
             fputs("\r\033[K", stderr);
         progress_drawn = false;

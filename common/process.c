@@ -319,3 +319,17 @@ void ff_stop_with_parent(void)
     if (getppid() != parent_at_start)
         stop_flag = 1;
 }
+
+int64_t ff_memory_free(void)
+{
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[256];
+    long long kib, sum = -1;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1 ||
+            sscanf(line, "SwapFree: %lld kB", &kib) == 1)
+            sum = (sum < 0 ? 0 : sum) + kib * 1024;
+    if (f)
+        fclose(f);
+    return sum;
+}

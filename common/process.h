@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Child processes, locks and stop signals. */
+/* Child processes, locks, stop signals, and the memory that is left for them. */
 #ifndef FF_PROCESS_H
 #define FF_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "err.h"
@@ -48,5 +49,9 @@ bool ff_stop_requested(void);
 /* Asks the kernel to send SIGTERM when the parent dies; if it has died already since
  * the program's start, the stop flag is set. */
 void ff_stop_with_parent(void);
+
+/* Bytes of memory of this machine that a program could still take, swap included; -1
+ * where not known. */
+int64_t ff_memory_free(void);
 
 #endif

@@ -156,7 +156,7 @@ static void print_needs(FILE *f, const struct ff_cmd *cmd)
     struct ff_plan_needs needs;
     char a[32], b[32], c[32];
     ff_plan_needs(&needs, cmd->plan);
-    int64_t disk = ff_plan_disk_free(cmd->out), memory = ff_plan_memory_free();
+    int64_t disk = ff_plan_disk_free(cmd->out), memory = ff_memory_free();
     fprintf(f, "disk: about %s a cell, %s in all; %s free\n",
             ff_bytes_text(a, (double)needs.cell_bytes),
             ff_bytes_text(b, (double)needs.total_bytes),
@@ -250,7 +250,7 @@ int ff_cmd_check_needs(const struct ff_cmd *cmd, bool strict, struct ff_err *err
     ff_cmd_view_fini(&view);
     int64_t left = counts[FF_CELL_PLANNED] + counts[FF_CELL_FAILED];
     int64_t cells = cmd->plan->order_count ? cmd->plan->order_count : 1;
-    int64_t disk = ff_plan_disk_free(cmd->out), memory = ff_plan_memory_free();
+    int64_t disk = ff_plan_disk_free(cmd->out), memory = ff_memory_free();
     int64_t bytes = needs.total_bytes / cells * left;
     text[0] = 0;
     if (disk >= 0 && bytes > disk)

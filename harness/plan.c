@@ -492,16 +492,3 @@ int64_t ff_plan_disk_free(const char *path)
     }
     return (int64_t)(vfs.f_bavail * vfs.f_frsize);
 }
-
-int64_t ff_plan_memory_free(void)
-{
-    FILE *f = fopen("/proc/meminfo", "re");
-    char line[256];
-    long long kib = -1;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return kib < 0 ? -1 : (int64_t)kib * 1024;
-}

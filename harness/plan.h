@@ -68,7 +68,5 @@ void ff_plan_needs(struct ff_plan_needs *needs, const struct ff_plan *plan);
 
 /* Bytes free where `path` (or its nearest existing parent) lies; -1 unknown. */
 int64_t ff_plan_disk_free(const char *path);
-/* MemAvailable of /proc/meminfo; -1 unknown. */
-int64_t ff_plan_memory_free(void);
 
 #endif

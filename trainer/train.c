@@ -40,22 +40,6 @@ static struct ff_head_shape head_shape(const struct ff_train *run)
                                   .margin = (float)p->margin};
 }
 
-/* Bytes of host memory that a program could still take, swap included; INT64_MAX where
- * not known. */
-static int64_t host_memory_free(void)
-{
-    FILE *f = fopen("/proc/meminfo", "re");
-    char line[256];
-    long long kib, sum = 0;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1 ||
-            sscanf(line, "SwapFree: %lld kB", &kib) == 1)
-            sum += kib * 1024;
-    if (f)
-        fclose(f);
-    return sum ? sum : INT64_MAX;
-}
-
 /* Host memory for the whole run: the pages are taken one by one as they are written, so
  * that no allocation would fail. */
 static int enough_host_memory(const struct ff_train *run, int64_t network,
@@ -64,8 +48,8 @@ static int enough_host_memory(const struct ff_train *run, int64_t network,
     const struct ff_params *p = run->params;
     /* centres, momentum, gradient, unit centres; logits */
     int64_t head = 4 * run->classes * (4 * p->embedding + p->batch);
-    int64_t there = host_memory_free();
-    if (network + head <= there)
+    int64_t there = ff_memory_free();
+    if (there < 0 || network + head <= there)
         return 0;
     return ff_err_set(err, FF_ENOMEM,
                       "out of memory: %lld bytes wanted (network %lld, head of %lld "

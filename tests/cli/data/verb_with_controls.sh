@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+ff-data "$(printf 'a\033[31mb')"
