@@ -174,6 +174,34 @@ static void leave_kink(struct side *s, struct side *ref, struct bn_values *got,
     FREE_ALL(ref, &spare[0], &spare[1]);
 }
 
+/* Variances from 1 / std: of a few rows one may be so small beside its mean that the
+ * rounding of the values shows in its own digits, and in those of 1 / std alone. */
+static void variances(struct side *s, float *out, const struct ff_bn *bn)
+{
+    s->ops->download(s->ctx, out, &bn->invstd);
+    for (int c = 0; c < bn->C; c++)
+        out[c] = 1 / (out[c] * out[c]);
+}
+
+static void compare_variances(struct side *s, const struct ff_bn *got, struct side *ref,
+                              const struct ff_bn *want, const char *line)
+{
+    enum { MOST = 256 };
+    float a[MOST], b[MOST];
+    double apart = 0, size = 0;
+    cr_assert(le(int, want->C, MOST));
+    variances(s, a, got);
+    variances(ref, b, want);
+    for (int c = 0; c < want->C; c++) {
+        apart += pow((double)a[c] - (double)b[c], 2);
+        size += pow((double)b[c], 2);
+    }
+    cr_assert(sqrt(apart / size) <= 2 * now->limit,
+              "variance of the result: relative norm %.3g > %.3g at \"%s\" (seed %llu)",
+              sqrt(apart / size), 2 * now->limit, line,
+              (unsigned long long)fresh_seed());
+}
+
 static void compare_bn(const char *line)
 {
     char name[64];
@@ -224,8 +252,7 @@ static void compare_bn(const char *line)
         ref.ops->bn_finalize(ref.ctx, &want.bn, &want.stats_out, M);
         CLOSE(&s, &got.bn.mean, &ref, &want.bn.mean, now->limit, "mean of the result",
               line);
-        CLOSE(&s, &got.bn.invstd, &ref, &want.bn.invstd, now->limit,
-              "invstd of the result", line);
+        compare_variances(&s, &got.bn, &ref, &want.bn, line);
         free_values(&s, &got);
         free_values(&ref, &want);
         side_close(&s);

@@ -339,6 +339,8 @@ Test(cuda_train, too_little_memory_is_told_before_the_start)
     set("backbone=r200");
     set("width=4.0"); /* 40 images: 290 GB */
     set("image_size=448");
+    cr_assert(eq(int, make_set(at(&scratch, "large"), IDENTITIES, EACH, 448, 0), 0));
+    snprintf(params.data, sizeof params.data, "%s/large", scratch.dir);
     set(IDENTITIES * EACH >= 40 ? "batch=40" : "batch=20");
     params.embedding = 2048;
     int rc = train("run", 0, &err);
