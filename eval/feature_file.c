@@ -35,8 +35,7 @@ static bool is_mappable(hid_t dataset)
     hid_t type = H5Dget_type(dataset), plist = H5Dget_create_plist(dataset);
     bool ok = type >= 0 && plist >= 0 && H5Tequal(type, H5T_IEEE_F32LE) > 0 &&
               H5Tequal(H5T_NATIVE_FLOAT, H5T_IEEE_F32LE) > 0 &&
-              H5Pget_layout(plist) == H5D_CONTIGUOUS &&
-              H5Pget_external_count(plist) == 0;
+              H5Pget_layout(plist) == H5D_CONTIGUOUS;
     if (plist >= 0)
         H5Pclose(plist);
     if (type >= 0)

@@ -30,6 +30,24 @@ static inline struct dnn_target target_named(const char *name)
     return target;
 }
 
+/* 3 x 3, stride 1, as many channels out as in. */
+static inline struct dnn_problem square_problem(int N, int channels, int side,
+                                                enum cuda_type type, enum dnn_kind kind)
+{
+    return (struct dnn_problem){.shape = {.N = N,
+                                          .C = channels,
+                                          .H = side,
+                                          .W = side,
+                                          .K = channels,
+                                          .R = 3,
+                                          .S = 3,
+                                          .stride = 1,
+                                          .pad = 1,
+                                          .groups = 1},
+                                .type = type,
+                                .kind = kind};
+}
+
 /* Distinct shapes at N = 1. */
 #define SHAPES_MAX 64
 struct shapes {

@@ -64,19 +64,9 @@ Test(dnn_handle, it_makes_the_plans_that_the_devices_properties_make, .timeout =
     described = target_named("h200_sm90");
     dnn_target_open(&here, handle);
     for (int kind = DNN_FWD; kind <= DNN_BWD_WEIGHTS; kind++) {
-        const struct dnn_problem problem = {.shape = {.N = 64,
-                                                      .C = 64,
-                                                      .H = 56,
-                                                      .W = 56,
-                                                      .K = 64,
-                                                      .R = 3,
-                                                      .S = 3,
-                                                      .stride = 1,
-                                                      .pad = 1,
-                                                      .groups = 1},
-                                            .type = CUDA_F16,
-                                            .kind = (enum dnn_kind)kind,
-                                            .deterministic = true};
+        struct dnn_problem problem =
+            square_problem(64, 64, 56, CUDA_F16, (enum dnn_kind)kind);
+        problem.deterministic = true;
         char choice[DNN_CHOICE_TEXT];
         struct dnn_plan *plan;
         graphs = plans = 0;

@@ -19,19 +19,7 @@ TestSuite(dnn_plan, .init = setup, .fini = teardown, .timeout = 60);
 
 static struct dnn_problem problem_of(enum cuda_type type, enum dnn_kind kind)
 {
-    const struct dnn_problem p = {.shape = {.N = 128,
-                                            .C = 256,
-                                            .H = 14,
-                                            .W = 14,
-                                            .K = 256,
-                                            .R = 3,
-                                            .S = 3,
-                                            .stride = 1,
-                                            .pad = 1,
-                                            .groups = 1},
-                                  .type = type,
-                                  .kind = kind};
-    return p;
+    return square_problem(128, 256, 14, type, kind);
 }
 
 static struct dnn_candidates list_of(const struct dnn_problem *problem, bool every)

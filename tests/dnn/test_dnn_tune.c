@@ -224,18 +224,7 @@ static void setup(void)
 {
     struct dnn_candidates list;
     target = target_named("h200_sm90");
-    problem = (struct dnn_problem){.shape = {.N = 64,
-                                             .C = 64,
-                                             .H = 56,
-                                             .W = 56,
-                                             .K = 64,
-                                             .R = 3,
-                                             .S = 3,
-                                             .stride = 1,
-                                             .pad = 1,
-                                             .groups = 1},
-                                   .type = CUDA_F16,
-                                   .kind = DNN_BWD_WEIGHTS};
+    problem = square_problem(64, 64, 56, CUDA_F16, DNN_BWD_WEIGHTS);
     device.stream = (cudaStream_t)(void *)&stream_before;
     cr_assert(eq(int, dnn_list(&list, &target, &problem, false, NULL), 0));
     listed = list.count;

@@ -129,6 +129,22 @@ static void set_descriptor(struct build *b, cudnnBackendDescriptor_t d,
     set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
+/* One value of an attribute into *value, of what `type` says. */
+static bool get(struct build *b, cudnnBackendDescriptor_t d,
+                cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                void *value, const char *what)
+{
+    int64_t count;
+    return !b->status &&
+           ok(b, cudnnBackendGetAttribute(d, name, type, 1, &count, value), what);
+}
+
+static bool get_i64(struct build *b, cudnnBackendDescriptor_t d,
+                    cudnnBackendAttributeName_t name, int64_t *value, const char *what)
+{
+    return get(b, d, name, CUDNN_TYPE_INT64, value, what);
+}
+
 static bool finalize(struct build *b, cudnnBackendDescriptor_t d, const char *what)
 {
     return !b->status && ok(b, cudnnBackendFinalize(d), what);
@@ -440,7 +456,7 @@ static void add_knob(struct choice *c, int64_t type, int64_t value)
 static void read_knobs(struct build *b, struct choice *c, cudnnBackendDescriptor_t cfg)
 {
     cudnnBackendDescriptor_t knobs[CUDNN_KNOB_TYPE_COUNTS];
-    int64_t count = 0, one;
+    int64_t count = 0;
     int keep = b->count;
     for (int i = 0; i < CUDNN_KNOB_TYPE_COUNTS; i++)
         knobs[i] = make(b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, "knob choice");
@@ -453,14 +469,10 @@ static void read_knobs(struct build *b, struct choice *c, cudnnBackendDescriptor
     for (int64_t i = 0; i < count && !b->status; i++) {
         cudnnBackendKnobType_t type;
         int64_t value;
-        if (ok(b,
-               cudnnBackendGetAttribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE,
-                                        CUDNN_TYPE_KNOB_TYPE, 1, &one, &type),
-               "knob type") &&
-            ok(b,
-               cudnnBackendGetAttribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE,
-                                        CUDNN_TYPE_INT64, 1, &one, &value),
-               "knob value"))
+        if (get(b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE,
+                &type, "knob type") &&
+            get_i64(b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, &value,
+                    "knob value"))
             add_knob(c, type, value);
     }
     shrink(b, keep);
@@ -529,15 +541,11 @@ static int consider(struct dnn_candidates *list, struct build *b,
 {
     struct choice c = {0};
     char text[DNN_CHOICE_TEXT];
-    int64_t one = 0;
     if (!admitted(problem, engine)) {
         list->refused++;
         return 0;
     }
-    if (!ok(b,
-            cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX,
-                                     CUDNN_TYPE_INT64, 1, &one, &c.engine),
-            "engine index"))
+    if (!get_i64(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, &c.engine, "engine index"))
         return 0;
     read_knobs(b, &c, cfg);
     if (b->status)
@@ -583,13 +591,9 @@ static int list_heuristic(struct dnn_candidates *list, struct build *b,
            "heuristics");
     for (int64_t i = 0; i < got && i < count && !rc && !b->status; i++) {
         int kept = b->count;
-        int64_t one = 0;
         cudnnBackendDescriptor_t e = make(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR, "engine");
-        if (!b->status &&
-            ok(b,
-               cudnnBackendGetAttribute(cfgs[i], CUDNN_ATTR_ENGINECFG_ENGINE,
-                                        CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one, &e),
-               "engine"))
+        if (get(b, cfgs[i], CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                &e, "engine"))
             rc = consider(list, b, problem, e, cfgs[i]);
         shrink(b, kept);
     }
@@ -606,13 +610,10 @@ static int list_engines(struct dnn_candidates *list, struct build *b,
                         cudnnBackendDescriptor_t graph, const struct dnn_target *target,
                         const struct dnn_problem *problem)
 {
-    int64_t one = 0, count = 0;
+    int64_t count = 0;
     int rc = 0;
-    if (!ok(b,
-            cudnnBackendGetAttribute(graph,
-                                     CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT,
-                                     CUDNN_TYPE_INT64, 1, &one, &count),
-            "engine count"))
+    if (!get_i64(b, graph, CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT, &count,
+                 "engine count"))
         return 0;
     for (int64_t i = 0; i < count && !rc; i++) {
         static const struct choice none = {0};
@@ -671,25 +672,14 @@ static int list_values(struct dnn_candidates *list, struct build *b,
 {
     enum { MANY = 32 };
     cudnnBackendKnobType_t type;
-    int64_t one, low, high, stride;
+    int64_t low, high, stride;
     char text[DNN_CHOICE_TEXT];
     int rc = 0;
-    if (!ok(b,
-            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_TYPE,
-                                     CUDNN_TYPE_KNOB_TYPE, 1, &one, &type),
-            "knob type") ||
-        !ok(b,
-            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE,
-                                     CUDNN_TYPE_INT64, 1, &one, &low),
-            "least value") ||
-        !ok(b,
-            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE,
-                                     CUDNN_TYPE_INT64, 1, &one, &high),
-            "largest value") ||
-        !ok(b,
-            cudnnBackendGetAttribute(knob, CUDNN_ATTR_KNOB_INFO_STRIDE,
-                                     CUDNN_TYPE_INT64, 1, &one, &stride),
-            "step of values") ||
+    if (!get(b, knob, CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type,
+             "knob type") ||
+        !get_i64(b, knob, CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE, &low, "least value") ||
+        !get_i64(b, knob, CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, &high, "largest value") ||
+        !get_i64(b, knob, CUDNN_ATTR_KNOB_INFO_STRIDE, &stride, "step of values") ||
         stride < 1)
         return 0;
     bool many = (high - low) / stride >= MANY;
@@ -750,7 +740,6 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
 {
     struct build *b = &p->build;
     char text[DNN_PROBLEM_TEXT];
-    int64_t one = 0;
     cudnnBackendDescriptor_t engine, cfg, graph;
     graph = operation_graph(b, target, &p->problem);
     if (b->status)
@@ -766,11 +755,8 @@ static int build_plan(struct dnn_plan *p, const struct dnn_target *target,
     set_handle(b, p->plan, plan_handle, target);
     set_properties(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target);
     finalize(b, p->plan, "plan");
-    if (!b->status)
-        ok(b,
-           cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
-                                    CUDNN_TYPE_INT64, 1, &one, &p->workspace_bytes),
-           "workspace size");
+    get_i64(b, p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &p->workspace_bytes,
+            "workspace size");
     if (b->status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED)
         return fail(err, b, &p->problem);
     if (b->status)
