@@ -66,8 +66,9 @@ NVCC := $(CUDA_HOME)/bin/nvcc
 # One machine code a target, and PTX of the last for what comes after.
 CUDA_TARGETS ?= 75 80 86 89 90
 CUDA_LAST := $(lastword $(CUDA_TARGETS))
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(foreach t,$(CUDA_TARGETS),-gencode arch=compute_$(t),code=sm_$(t)) \
-	-gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST) \
+CUDA_CODE = $(foreach t,$(CUDA_TARGETS),-gencode arch=compute_$(t),code=sm_$(t)) \
+	-gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST)
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_CODE) \
 	-Icommon -Itrainer -D_GNU_SOURCE -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
 	$(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 
@@ -156,6 +157,8 @@ $(B)/obj/trainer/cuda/%.cu.o: trainer/cuda/%.cu
 	$(call say,NVCC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+# Instructions that no other target has, later ones included.
+$(B)/obj/trainer/cuda/cuda_conv90.cu.o: CUDA_CODE = -gencode arch=compute_90a,code=sm_90a
 $(B)/obj/trainer/cuda/%.c.o: trainer/cuda/%.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
@@ -173,7 +176,7 @@ $(B)/lib/libff_cuda.so: $(CUDA_OBJ)
 EMULATED_SRC := $(filter-out trainer/cuda/cuda_dnn%.c trainer/cuda/cuda_gemm.c,$(CUDA_SRC)) \
 	$(wildcard tests/emulated/*.cpp) $(wildcard tests/emulated/*.c)
 EMULATED_OBJ := $(patsubst %,$(B)/obj/emulated/%.o,$(EMULATED_SRC))
-EMULATED_CXX := -std=c++17 $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(OPT) $(WARN)) -Wno-unknown-pragmas \
+EMULATED_CXX := -std=c++17 $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(OPT) $(WARN)) -Wno-unknown-pragmas -Wno-psabi \
 	-DFF_CUDA_EMULATED -isystem $(CUDA_HOME)/include -iquote tests/emulated -iquote trainer/cuda
 $(B)/obj/emulated/%.cu.o: %.cu
 	$(call say,CXX,"$< emulated")

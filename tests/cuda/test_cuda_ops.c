@@ -28,16 +28,61 @@ static void free_bn(struct side *s, struct ff_bn *bn)
 
 /* -- convolution -- */
 
+/* Our own kernels for forward pass, gradients of data and weights; or cuDNN's. */
+static const char *const *own;
+
+static struct ff_conv *make_conv(struct side *s, const struct ff_conv_shape *shape)
+{
+    struct ff_conv *conv;
+    struct ff_err err = FF_ERR_INIT;
+    int rc = s->ops->conv_create(s->ctx, &conv, shape, true, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    return conv;
+}
+
+/* The choices that a convolution of this shape makes, with `own` in their place. */
+static char *own_choices(const struct ff_conv_shape *shape)
+{
+    struct side s = cuda_open_side(now->precision, now->head);
+    struct ff_conv *conv = make_conv(&s, shape);
+    char *made, *text = NULL, *rest;
+    size_t length;
+    cr_assert(eq(int, s.ops->sync(s.ctx, NULL), 0));
+    cr_assert(eq(int, s.ops->choices(s.ctx, &made, NULL), 0));
+    FILE *out = open_memstream(&text, &length);
+    for (char *line = strtok_r(made, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char *forward = strstr(line, " forward"), *end = strstr(line, ": ");
+        if (line[0] == '#')
+            fprintf(out, "%s\n", line);
+        else if (!forward)
+            fprintf(out, "%.*s: %s\n", (int)(end - line), line,
+                    own[strstr(line, " backward data") ? 1 : 2]);
+        else if (forward + strlen(" forward") != end) /* with statistics */
+            fprintf(out, "%.*s: own\n%.*s forward: %s\n", (int)(end - line), line,
+                    (int)(forward - line), line, own[0]);
+    }
+    fclose(out);
+    free(made);
+    s.ops->conv_destroy(s.ctx, conv);
+    side_close(&s);
+    return text;
+}
+
 static void compare_conv(const char *line)
 {
     struct side ref = side_open(FF_BACKEND_REF, 1);
-    struct side s = cuda_open_side(now->precision, now->head);
     struct ff_conv_shape shape = {.pixels = 0};
     char name[64];
     int fields = sscanf(line, "%63s %d %d %d %d %d %d %d %d %d %d", name, &shape.N,
                         &shape.C, &shape.H, &shape.W, &shape.K, &shape.R, &shape.S,
                         &shape.stride, &shape.pad, &shape.groups);
     cr_assert(eq(int, fields, 11), "%s", line);
+    char *choices = own ? own_choices(&shape) : NULL;
+    struct side s = cuda_open_side(now->precision, now->head);
+    if (choices)
+        cr_assert(eq(int, s.ops->set_choices(s.ctx, choices, NULL), 0));
+    free(choices);
     int P = ff_conv_out(shape.H, shape.R, shape.stride, shape.pad);
     int Q = ff_conv_out(shape.W, shape.S, shape.stride, shape.pad);
     int64_t in = (int64_t)shape.N * shape.H * shape.W * shape.C;
@@ -56,10 +101,8 @@ static void compare_conv(const char *line)
     struct side *sides[2] = {&s, &ref};
     for (int k = 0; k < 2; k++) {
         struct side *x = sides[k];
-        struct ff_conv *conv;
         struct ff_err err = FF_ERR_INIT;
-        int rc = x->ops->conv_create(x->ctx, &conv, &shape, true, &err);
-        cr_assert(eq(int, rc, 0), "%s", err.text);
+        struct ff_conv *conv = make_conv(x, &shape);
         dst[k] = k ? poisoned(x, out) : poisoned_activation(x, out);
         dsrc[k] = k ? poisoned(x, in) : poisoned_activation(x, in);
         dweight[k] = poisoned(x, weights);
@@ -70,7 +113,7 @@ static void compare_conv(const char *line)
         x->ops->conv_fwd(x->ctx, conv, &dst[k], &src[k], &stats[k]);
         x->ops->conv_bwd_data(x->ctx, conv, &dsrc[k], &ddst[k], &add[k]);
         x->ops->conv_bwd_weights(x->ctx, conv, &dweight[k], &src[k], &ddst[k]);
-        rc = x->ops->sync(x->ctx, &err);
+        int rc = x->ops->sync(x->ctx, &err);
         cr_assert(eq(int, rc, 0), "%s", err.text);
         x->ops->conv_destroy(x->ctx, conv);
     }
@@ -99,6 +142,46 @@ Test(cuda_conv, matches_ref)
     for (int p = 0; p < PRECISIONS; p++) {
         now = &precisions[p];
         for_each_shape("cuda_conv.txt", compare_conv);
+    }
+}
+
+#ifdef FF_CUDA_EMULATED
+extern int emulated_multiprocessors;
+#endif
+
+/* Every tile of cuda_conv90.h. On another card than an H100 or H200 they are refused.
+ */
+Test(cuda_conv, our_own_kernels_match_ref)
+{
+    static const struct {
+        const char *line, *own[3];
+        int multiprocessors; /* to emulate: few for many turns, many for splits */
+    } cases[] = {
+        {"edges 2 128 7 9 256 3 3 1 1 1",
+         {"conv90 192x256", "conv90 192x128", "conv90 3x128x128"},
+         30},
+        {"turns 3 128 9 10 256 3 3 1 1 1",
+         {"conv90 128x256", "conv90 128x128", "conv90 3x128x128"},
+         2},
+        {"wide 1 256 5 5 512 3 3 1 1 1",
+         {"conv90 128x128", "conv90 128x256", "conv90 3x128x128"},
+         4},
+        {"small 1 256 4 5 256 3 3 1 1 1",
+         {"conv90 192x128", "conv90 192x256", "conv90 3x128x128"},
+         4},
+    };
+    for (int p = 1; p < PRECISIONS; p++) {
+        now = &precisions[p];
+        struct side s = cuda_open_side(now->precision, now->head);
+        bool is_hopper = strstr(s.ops->describe(s.ctx), " sm_90,") != NULL;
+        side_close(&s);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases && is_hopper; i++) {
+#ifdef FF_CUDA_EMULATED
+            emulated_multiprocessors = cases[i].multiprocessors;
+#endif
+            own = cases[i].own;
+            compare_conv(cases[i].line);
+        }
     }
 }
 

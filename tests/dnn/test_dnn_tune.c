@@ -19,6 +19,7 @@ static struct {
     size_t largest_bytes;
     cudaStream_t stream;  /* cuDNN's */
     cudaError_t sticky;   /* the device is lost */
+    int result;           /* what the last call wrote: each byte that is read back */
     double ms[PLANS_MAX]; /* of the n-th plan, 0 = 1 ms */
     enum { RUNS_WELL, NOT_AT_ALL, NOT_CAPTURED, LOSES_DEVICE } fate[PLANS_MAX];
 } device;
@@ -49,6 +50,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan
         device.plans++;
     device.current = plan;
     device.calls++;
+    device.result = 0x3c;
     int n = device.plans - 1;
     cr_assert(lt(int, n, PLANS_MAX));
     double ms = device.ms[n] > 0 ? device.ms[n] : 1;
@@ -95,11 +97,19 @@ cudaError_t cudaFree(void *p)
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes,
                             enum cudaMemcpyKind kind, cudaStream_t stream)
 {
-    (void)dst;
     (void)src;
-    (void)bytes;
-    (void)kind;
     (void)stream;
+    if (kind == cudaMemcpyDeviceToHost)
+        memset(dst, device.result, bytes);
+    return device.sticky;
+}
+
+cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream)
+{
+    (void)at;
+    (void)bytes;
+    (void)stream;
+    device.result = value;
     return device.sticky;
 }
 
@@ -353,6 +363,60 @@ Test(dnn_tune, what_follows_a_call_is_timed_with_it)
               "%s", err.text);
     cr_assert(eq(str, tuned.choice, choices[5]));
     cr_assert(epsilon_eq(dbl, tuned.ms, 0.7, 1e-6));
+}
+
+/* A pass of our own that takes so long and writes that. */
+struct other {
+    double ms;
+    int result;
+};
+
+static int run_other(void *arg, cudaStream_t stream, void *workspace, void *x, void *w,
+                     void *y, struct ff_err *err)
+{
+    const struct other *o = arg;
+    cr_assert(eq(ptr, stream, (void *)&stream_own));
+    cr_assert(x && w && y && workspace);
+    if (o->result < 0)
+        return ff_err_set(err, FF_EFAIL, "does not run");
+    device.result = o->result;
+    *(device.capturing ? &device.captured_ms : &device.now_ms) += o->ms;
+    return 0;
+}
+
+static void tune_with(struct dnn_tuned *tuned, struct other *slow, struct other *fast)
+{
+    struct ff_err err = FF_ERR_INIT;
+    const struct dnn_other others[] = {{"slow", 16, run_other, slow},
+                                       {"fast", 48, run_other, fast}};
+    const struct dnn_tuning tuning = {.others = others, .other_count = 2};
+    cr_assert(eq(int, dnn_tune(tuned, &target, handle, &problem, &tuning, &err), 0),
+              "%s", err.text);
+}
+
+Test(dnn_tune, a_pass_that_is_not_of_cudnn_is_taken_if_it_is_right_and_faster)
+{
+    struct dnn_tuned tuned;
+    struct other slow = {2, 0x3c}, fast = {0.2, 0x3c};
+    device.ms[5] = 0.4;
+    tune_with(&tuned, &slow, &fast);
+    cr_assert(eq(str, tuned.choice, "fast"));
+    cr_assert(epsilon_eq(dbl, tuned.ms, 0.2, 1e-6));
+    cr_assert(eq(i64, tuned.workspace_bytes, 48));
+    cr_assert(eq(int, tuned.timed, made + 2));
+    fast.result = 0x3d; /* another value */
+    device.plans = 0;
+    tune_with(&tuned, &slow, &fast);
+    cr_assert(eq(str, tuned.choice, choices[5]));
+    fast.result = 0xff; /* NaN: nothing written */
+    device.plans = 0;
+    tune_with(&tuned, &slow, &fast);
+    cr_assert(eq(str, tuned.choice, choices[5]));
+    fast.result = -1;
+    device.plans = 0;
+    tune_with(&tuned, &slow, &fast);
+    cr_assert(eq(str, tuned.choice, choices[5]));
+    cr_assert(eq(int, tuned.timed, made + 1));
 }
 
 /* Choices that make a plan, in the order in which a search takes them: those of the

@@ -165,6 +165,7 @@ static bool has_engine(const struct dnn_problem *problem)
 
 /* What a call takes, by enum dnn_kind; what follows it takes no time. */
 double emulated_dnn_ms[4] = {2, 1, 1, 1};
+double emulated_other_ms = 3; /* of the first that is not cuDNN's, if there is one */
 
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
@@ -178,6 +179,11 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
     strcpy(tuned->choice, tuning->search ? "eng7 k2=2" : "eng7 k2=1");
     tuned->ms = emulated_dnn_ms[problem->kind];
     tuned->timed = 1;
+    if (tuning->other_count && emulated_other_ms < tuned->ms) {
+        strcpy(tuned->choice, tuning->others[0].name);
+        tuned->ms = emulated_other_ms;
+        tuned->workspace_bytes = tuning->others[0].workspace_bytes;
+    }
     if (tuning->follow) {
         const struct ff_conv_shape &s = problem->shape;
         int64_t rows = (int64_t)s.N * ff_conv_out(s.H, s.R, s.stride, s.pad) *

@@ -29,7 +29,10 @@
 uint3 emulator_thread, emulator_block;
 dim3 emulator_block_dim, emulator_grid_dim;
 
-enum { STACK_BYTES = 128 << 10, MOST_THREADS = 1024, MULTIPROCESSORS = 4 };
+enum { STACK_BYTES = 128 << 10, MOST_THREADS = 1024 };
+extern "C" {
+int emulated_multiprocessors = 4;
+}
 
 [[noreturn]] static void stop(const char *what)
 {
@@ -43,19 +46,19 @@ enum fibre_state { READY, AT_BARRIER, AT_WARP, DONE };
 
 /* A fibre starts by setcontext, once, and then changes hands by the compiler's own
  * setjmp, which asks nothing of the kernel. It runs one thread of a block after the
- * other. */
+ * other. Blocks of a pair run at once, each with a half of the fibres. */
 struct fibre {
     ucontext_t context;
     void *jump[5];
     bool started;
     fibre_state state;
-    uint3 index;
+    uint3 index, block;
     std::unique_ptr<char[]> stack;
     void *fake_stack;
 };
 
 static fibre fibres[MOST_THREADS];
-static unsigned int fibre_count, current;
+static unsigned int fibre_count, block_threads, current;
 static void *scheduler[5];
 static const std::function<void()> *body;
 #ifdef FIBRES_AND_ASAN
@@ -100,6 +103,7 @@ static void fibre_main()
 {
     current = i;
     emulator_thread = fibres[i].index;
+    emulator_block = fibres[i].block;
 #ifdef FIBRES_AND_ASAN
     __sanitizer_start_switch_fiber(&scheduler_fake, fibres[i].stack.get(), STACK_BYTES);
 #endif
@@ -124,22 +128,39 @@ void emulator_warp_barrier()
     leave(AT_WARP);
 }
 
+void emulator_yield()
+{
+    leave(READY);
+}
+
 unsigned int emulator_lane()
 {
     return current;
 }
 
-static void start_block(dim3 block)
+unsigned int emulator_rank()
 {
-    fibre_count = block.x * block.y * block.z;
+    return current / block_threads;
+}
+
+/* The blocks first and following of the grid, at once. */
+static void start_blocks(uint64_t first, unsigned int count, dim3 grid, dim3 block)
+{
+    block_threads = block.x * block.y * block.z;
+    fibre_count = count * block_threads;
     if (fibre_count == 0 || fibre_count > MOST_THREADS)
         stop("a block of no threads or too many");
     for (unsigned int i = 0; i < fibre_count; i++) {
         fibre &f = fibres[i];
+        uint64_t b = first + i / block_threads;
+        unsigned int t = i % block_threads;
         f.state = READY;
-        f.index.x = i % block.x;
-        f.index.y = i / block.x % block.y;
-        f.index.z = i / block.x / block.y;
+        f.index.x = t % block.x;
+        f.index.y = t / block.x % block.y;
+        f.index.z = t / block.x / block.y;
+        f.block.x = (unsigned int)(b % grid.x);
+        f.block.y = (unsigned int)(b / grid.x % grid.y);
+        f.block.z = (unsigned int)(b / grid.x / grid.y);
         if (f.stack)
             continue;
         f.stack.reset(new char[STACK_BYTES]);
@@ -151,7 +172,7 @@ static void start_block(dim3 block)
     }
 }
 
-/* Frees the warps whose threads all wait; true if there was one. */
+/* Frees the warps whose threads all wait for a shuffle; true if there was one. */
 static bool release_warps()
 {
     bool any = false;
@@ -159,10 +180,8 @@ static bool release_warps()
         unsigned int end = w + 32 < fibre_count ? w + 32 : fibre_count, waiting = 0;
         for (unsigned int i = w; i < end; i++)
             waiting += fibres[i].state == AT_WARP;
-        if (waiting == 0)
-            continue;
         if (waiting != end - w)
-            stop("a shuffle that not all threads of a warp reach");
+            continue;
         for (unsigned int i = w; i < end; i++)
             fibres[i].state = READY;
         any = true;
@@ -170,12 +189,27 @@ static bool release_warps()
     return any;
 }
 
-static void run_block(dim3 block)
+/* Frees the blocks whose threads all wait. */
+static bool release_blocks()
+{
+    bool any = false;
+    for (unsigned int b = 0; b < fibre_count; b += block_threads) {
+        unsigned int waiting = 0;
+        for (unsigned int i = b; i < b + block_threads; i++)
+            waiting += fibres[i].state == AT_BARRIER;
+        for (unsigned int i = b; i < b + block_threads && waiting == block_threads; i++)
+            fibres[i].state = READY;
+        any = any || waiting == block_threads;
+    }
+    return any;
+}
+
+/* What start_blocks made ready. */
+static void run_blocks()
 {
     static unsigned int turn; /* varies the order */
-    start_block(block);
     for (;;) {
-        unsigned int done = 0, waiting = 0;
+        unsigned int done = 0, ready = 0;
         turn++;
         for (unsigned int k = 0; k < fibre_count; k++) {
             unsigned int i = turn % 2 ? k : fibre_count - 1 - k;
@@ -185,33 +219,27 @@ static void run_block(dim3 block)
         }
         for (unsigned int i = 0; i < fibre_count; i++) {
             done += fibres[i].state == DONE;
-            waiting += fibres[i].state == AT_BARRIER;
+            ready += fibres[i].state == READY;
         }
         if (done == fibre_count)
             return;
-        if (release_warps())
-            continue;
-        if (waiting != fibre_count)
-            stop("a barrier that not all threads of a block reach");
-        for (unsigned int i = 0; i < fibre_count; i++)
-            fibres[i].state = READY;
+        if (!release_warps() && !release_blocks() && ready == 0)
+            stop("a barrier or shuffle that not all threads of a block or warp reach");
     }
 }
 
-static void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread)
+static void run_grid(dim3 grid, dim3 block, unsigned int at_once,
+                     const std::function<void()> &thread)
 {
     static unsigned int turn;
-    uint64_t count = (uint64_t)grid.x * grid.y * grid.z;
+    uint64_t count = (uint64_t)grid.x * grid.y * grid.z / at_once;
     body = &thread;
     emulator_grid_dim = grid;
     emulator_block_dim = block;
     turn++;
     for (uint64_t k = 0; k < count; k++) {
-        uint64_t b = (turn % 2 ? k : count - 1 - k);
-        emulator_block.x = (unsigned int)(b % grid.x);
-        emulator_block.y = (unsigned int)(b / grid.x % grid.y);
-        emulator_block.z = (unsigned int)(b / grid.x / grid.y);
-        run_block(block);
+        start_blocks((turn % 2 ? k : count - 1 - k) * at_once, at_once, grid, block);
+        run_blocks();
     }
 }
 
@@ -259,7 +287,17 @@ void emulator_launch(cudaStream_t s, dim3 grid, dim3 block,
         sticky = cudaErrorInvalidConfiguration;
         return;
     }
-    emulator_queue(s, [=] { run_grid(grid, block, thread); });
+    emulator_queue(s, [=] { run_grid(grid, block, 1, thread); });
+}
+
+void emulator_launch_pairs(cudaStream_t s, dim3 grid, dim3 block,
+                           std::function<void()> thread)
+{
+    if (grid.x % 2 || 2 * block.x > MOST_THREADS) {
+        sticky = cudaErrorInvalidConfiguration;
+        return;
+    }
+    emulator_queue(s, [=] { run_grid(grid, block, 2, thread); });
 }
 
 static void run_one(cudaStream_t s)
@@ -303,7 +341,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     p->major = 9;
     pid_t pid = getpid(); /* a card for each process: tests run side by side */
     memcpy((void *)p->uuid.bytes, &pid, sizeof pid);
-    p->multiProcessorCount = MULTIPROCESSORS;
+    p->multiProcessorCount = emulated_multiprocessors;
     return cudaSuccess;
 }
 

@@ -31,12 +31,17 @@ extern dim3 emulator_block_dim, emulator_grid_dim;
 /* Queues the kernel; it runs when the stream is waited for. */
 void emulator_launch(cudaStream_t stream, dim3 grid, dim3 block,
                      std::function<void()> thread);
+/* The same for pairs of blocks (clusters of two), which run at once. */
+void emulator_launch_pairs(cudaStream_t stream, dim3 grid, dim3 block,
+                           std::function<void()> thread);
 /* Queues work of another kind: what a library would do. */
 void emulator_queue(cudaStream_t stream, std::function<void()> work);
 
 void emulator_barrier();
 void emulator_warp_barrier();
-unsigned int emulator_lane(); /* thread number in the block */
+void emulator_yield();        /* lets the other threads run: in a loop that waits */
+unsigned int emulator_lane(); /* thread number in the block, or in the pair */
+unsigned int emulator_rank(); /* number of the block in its pair */
 
 #define __syncthreads() emulator_barrier()
 #define __threadfence() ((void)0)

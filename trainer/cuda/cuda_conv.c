@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolutions: plans by cuDNN (cuda_dnn.h), weights and their gradients in the
- * activations' type, cast to and from the f32 blocks in one kernel for all.
+/* Convolutions: passes by cuDNN (cuda_dnn.h) or, on an H100, our own (cuda_conv90.h),
+ * weights and their gradients in the activations' type, cast to and from the f32 blocks
+ * in one kernel for all.
  *
- * Which engine a plan takes is looked up: first among the choices of the run that is
+ * Which engine a pass takes is looked up: first among the choices of the run that is
  * being resumed, then in the cache file of this device, else it is timed here and
- * noted. The channel sums come out of the forward pass's own epilogue where cuDNN has
- * an engine for that and it is faster than the fastest plain one with a pass over the
- * result behind it; that there is none, or that it is not, is a choice too. */
+ * noted. Our own take part in the longer search alone. The channel sums come out of the
+ * forward pass's own epilogue where cuDNN has an engine for that and it is faster than
+ * the fastest plain one with a pass over the result behind it; that there is none, or
+ * that it is not, is a choice too. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda_choices.h"
+#include "cuda_conv90.h"
 #include "cuda_dnn.h"
 #include "cuda_priv.h"
 #include "log.h"
@@ -33,9 +36,16 @@ struct cuda_dnn {
     bool said;   /* that engines are being timed */
 };
 
+/* By a plan of cuDNN's, or else by our own kernel of that number. */
+struct pass {
+    struct dnn_problem problem;
+    struct dnn_plan *plan;
+    int own; /* -1 = none */
+};
+
 struct ff_conv {
     struct ff_conv_shape shape;
-    struct dnn_plan *forward, *by_data, *by_weights;
+    struct pass forward, by_data, by_weights;
     bool has_stats;         /* forward gives the channel sums */
     void *weight, *dweight; /* (K, R, S, C / groups) halves; NULL in f32 */
     void *packed;           /* what the plans read: weight, or the f32 block */
@@ -125,12 +135,49 @@ int cuda_conv_set_choices(struct ff_ops_ctx *ctx, const char *text, struct ff_er
     return rc;
 }
 
-static int tune(struct dnn_tuned *tuned, struct cuda_dnn *d,
+/* Our own kernels for a problem, as the tuner runs them. */
+enum { OWN_MOST = 8 };
+struct own {
+    const struct cuda_ctx *cu;
+    const struct dnn_problem *problem;
+    int index;
+};
+
+static int run_own(void *arg, cudaStream_t stream, void *workspace, void *x, void *w,
+                   void *y, struct ff_err *err)
+{
+    const struct own *own = arg;
+    return conv90_run(own->index, own->problem, own->cu->multiprocessors, stream,
+                      workspace, x, w, y, err);
+}
+
+static int list_own(struct dnn_other others[OWN_MOST], struct own own[OWN_MOST],
+                    const struct cuda_ctx *cu, const struct dnn_problem *problem)
+{
+    int count = 0;
+    for (int i = 0; conv90_name(i) && count < OWN_MOST; i++) {
+        if (!conv90_fits(i, problem, cu->dnn->device.sm))
+            continue;
+        own[count] = (struct own){cu, problem, i};
+        others[count] = (struct dnn_other){
+            conv90_name(i), conv90_workspace_bytes(problem, cu->multiprocessors),
+            run_own, &own[count]};
+        count++;
+    }
+    return count;
+}
+
+static int tune(struct dnn_tuned *tuned, const struct cuda_ctx *cu,
                 const struct dnn_problem *problem, struct dnn_tuning tuning,
                 struct ff_err *err)
 {
+    struct cuda_dnn *d = cu->dnn;
+    struct dnn_other others[OWN_MOST];
+    struct own own[OWN_MOST];
     tuning.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     tuning.search = d->search;
+    tuning.others = others;
+    tuning.other_count = d->search ? list_own(others, own, cu, problem) : 0;
     if (!d->said)
         ff_info("times the convolution engines of this GPU; the choices are kept for "
                 "later runs");
@@ -198,7 +245,7 @@ static int tune_own_stats(struct dnn_tuned *tuned, struct cuda_ctx *cu,
     if (rc)
         return rc;
     cudaStreamSynchronize(cu->stream); /* partial sums and tickets are free */
-    rc = tune(tuned, cu->dnn, &problem,
+    rc = tune(tuned, cu, &problem,
               (struct dnn_tuning){.follow = queue_own_stats, .arg = &own}, err);
     if (!rc && !cached_choice(cu->dnn, dnn_problem_text(text, &problem)))
         rc = keep(cu->dnn, &problem, tuned->choice, err);
@@ -213,7 +260,7 @@ static int tune_and_keep(struct cuda_ctx *cu, const struct dnn_problem *problem,
     struct cuda_dnn *d = cu->dnn;
     struct dnn_tuned tuned, own;
     bool stats = problem->kind == DNN_FWD_STATS;
-    int rc = tune(&tuned, d, problem, (struct dnn_tuning){.follow = NULL}, err);
+    int rc = tune(&tuned, cu, problem, (struct dnn_tuning){.follow = NULL}, err);
     if (rc == FF_EUSAGE && stats)
         return cuda_choices_set(&d->choices, text, NO_STATS, err);
     if (!rc && stats) {
@@ -233,43 +280,61 @@ static bool is_engine(enum dnn_kind kind, const char *choice)
            (strcmp(choice, NO_STATS) != 0 && strcmp(choice, OWN_STATS) != 0);
 }
 
-/* *plan NULL where the channel sums are not to come out of it. */
-static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
+static bool is_there(const struct pass *pass)
+{
+    return pass->plan || pass->own >= 0;
+}
+
+/* FF_EDATA: no choice for the problem. */
+static int choose(struct pass *pass, const struct cuda_dnn *d, const char *choice,
+                  struct ff_err *err)
+{
+    char text[DNN_PROBLEM_TEXT];
+    if (!is_engine(pass->problem.kind, choice))
+        return 0;
+    pass->own = conv90_find(choice);
+    if (pass->own < 0)
+        return dnn_plan_create(&pass->plan, &d->target, &pass->problem, choice, err);
+    if (conv90_fits(pass->own, &pass->problem, d->device.sm))
+        return 0;
+    pass->own = -1;
+    return ff_err_set(err, FF_EDATA, "%s: \"%s\" is not for it",
+                      dnn_problem_text(text, &pass->problem), choice);
+}
+
+/* Not there where the channel sums are not to come out of it. */
+static int make_pass(struct cuda_ctx *cu, struct pass *pass,
                      const struct ff_conv_shape *shape, enum dnn_kind kind,
                      struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn;
-    const struct dnn_problem problem = {*shape, cu->type, kind, cu->deterministic,
-                                        cu->tf32};
     char text[DNN_PROBLEM_TEXT];
     int rc = 0;
-    *plan = NULL;
-    dnn_problem_text(text, &problem);
+    *pass =
+        (struct pass){{*shape, cu->type, kind, cu->deterministic, cu->tf32}, NULL, -1};
+    dnn_problem_text(text, &pass->problem);
     const char *cached = cached_choice(d, text);
     if (!cuda_choices_get(&d->choices, text)) {
         struct ff_err inner = FF_ERR_INIT;
         /* A cache that another version wrote, or a hand, is no reason to stop. */
-        rc = !cached ? FF_EDATA
-             : is_engine(kind, cached)
-                 ? dnn_plan_create(plan, &d->target, &problem, cached, &inner)
-                 : 0;
+        rc = cached ? choose(pass, d, cached, &inner) : FF_EDATA;
         if (!rc)
             rc = cuda_choices_set(&d->choices, text, cached, err);
         else if (rc == FF_EDATA)
-            rc = tune_and_keep(cu, &problem, text, err);
+            rc = tune_and_keep(cu, &pass->problem, text, err);
         else
             ff_err_set(err, rc, "%s", inner.text);
         if (rc)
             return rc;
     }
-    const char *choice = cuda_choices_get(&d->choices, text);
-    if (!is_engine(kind, choice))
-        return 0;
-    if (!*plan)
-        rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
-    if (!rc)
-        rc = cuda_workspace(cu, (size_t)dnn_plan_workspace_bytes(*plan), err);
-    return rc;
+    if (!is_there(pass))
+        rc = choose(pass, d, cuda_choices_get(&d->choices, text), err);
+    if (rc || !is_there(pass))
+        return rc;
+    int64_t bytes = pass->plan
+                        ? dnn_plan_workspace_bytes(pass->plan)
+                        : conv90_workspace_bytes(&pass->problem, cu->multiprocessors);
+    return cuda_workspace(cu, (size_t)bytes, err);
 }
 
 void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
@@ -277,28 +342,28 @@ void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
     if (!conv)
         return;
     cuda_step_forget(cuda_of(ctx));
-    dnn_plan_destroy(conv->forward);
-    dnn_plan_destroy(conv->by_data);
-    dnn_plan_destroy(conv->by_weights);
+    dnn_plan_destroy(conv->forward.plan);
+    dnn_plan_destroy(conv->by_data.plan);
+    dnn_plan_destroy(conv->by_weights.plan);
     cudaFree(conv->weight);
     cudaFree(conv->dweight);
     free(conv);
 }
 
-static int make_plans(struct cuda_ctx *cu, struct ff_conv *conv, bool training,
-                      struct ff_err *err)
+static int make_passes(struct cuda_ctx *cu, struct ff_conv *conv, bool training,
+                       struct ff_err *err)
 {
     const struct ff_conv_shape *s = &conv->shape;
     int rc = 0;
     if (training)
-        rc = make_plan(cu, &conv->forward, s, DNN_FWD_STATS, err);
-    conv->has_stats = conv->forward != NULL;
-    if (!rc && !conv->forward)
-        rc = make_plan(cu, &conv->forward, s, DNN_FWD, err);
+        rc = make_pass(cu, &conv->forward, s, DNN_FWD_STATS, err);
+    conv->has_stats = training && is_there(&conv->forward);
+    if (!rc && !conv->has_stats)
+        rc = make_pass(cu, &conv->forward, s, DNN_FWD, err);
     if (!rc && training)
-        rc = make_plan(cu, &conv->by_weights, s, DNN_BWD_WEIGHTS, err);
+        rc = make_pass(cu, &conv->by_weights, s, DNN_BWD_WEIGHTS, err);
     if (!rc && training && !s->pixels)
-        rc = make_plan(cu, &conv->by_data, s, DNN_BWD_DATA, err);
+        rc = make_pass(cu, &conv->by_data, s, DNN_BWD_DATA, err);
     return rc;
 }
 
@@ -315,7 +380,7 @@ int cuda_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **out,
     conv->weight_count =
         (int64_t)shape->K * shape->R * shape->S * (shape->C / shape->groups);
     size_t bytes = (size_t)conv->weight_count * (size_t)cuda_type_bytes(cu->type);
-    int rc = make_plans(cu, conv, training, err);
+    int rc = make_passes(cu, conv, training, err);
     if (!rc && cu->type != CUDA_F32)
         rc = cuda_alloc_bytes(cu, &conv->weight, bytes, err);
     if (!rc && cu->type != CUDA_F32 && training)
@@ -337,12 +402,14 @@ void cuda_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                         conv->weight_count);
 }
 
-static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, void *x, void *w,
+static void execute(struct cuda_ctx *cu, const struct pass *pass, void *x, void *w,
                     void *y, float *sum, float *sum_sq)
 {
     struct ff_err err = FF_ERR_INIT;
-    int rc = dnn_plan_execute(plan, cu->dnn->handle, cu->workspace, x, w, y, sum,
-                              sum_sq, &err);
+    int rc = pass->plan ? dnn_plan_execute(pass->plan, cu->dnn->handle, cu->workspace,
+                                           x, w, y, sum, sum_sq, &err)
+                        : conv90_run(pass->own, &pass->problem, cu->multiprocessors,
+                                     cu->stream, cu->workspace, x, w, y, &err);
     if (rc)
         cuda_fail(cu, rc, &err);
 }
@@ -356,7 +423,7 @@ void cuda_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv, struct ff_tenso
      * next statistics will be written. */
     float *sums = stats ? stats->data : (void *)cu->partial;
     cuda_cast_flush(cu, true);
-    execute(cu, conv->forward, src->data, conv->packed, dst->data, sums,
+    execute(cu, &conv->forward, src->data, conv->packed, dst->data, sums,
             sums + conv->shape.K);
     if (stats && conv->has_stats)
         cuda_bn_stats_are_f32(cu, stats, true);
@@ -370,9 +437,9 @@ void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     const struct ff_conv_shape *s = &conv->shape;
-    assert(conv->by_data); /* not of the pixels */
+    assert(is_there(&conv->by_data)); /* not of the pixels */
     cuda_cast_flush(cu, true);
-    execute(cu, conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
+    execute(cu, &conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
     if (add)
         cuda_add(cu, dsrc->data, add->data, cu->type,
                  (int64_t)s->N * s->H * s->W * s->C);
@@ -384,7 +451,7 @@ void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     void *out = conv->dweight ? conv->dweight : dweight->data;
-    execute(cu, conv->by_weights, src->data, out, ddst->data, NULL, NULL);
+    execute(cu, &conv->by_weights, src->data, out, ddst->data, NULL, NULL);
     if (conv->dweight)
         cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, conv->weight_count);
 }

@@ -128,6 +128,14 @@ struct dnn_tuned {
  * the tensors and the workspace (within the limit) and frees them. A candidate that
  * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
  * FF_EFAIL if the device is lost. */
+struct dnn_other {
+    const char *name; /* its choice */
+    int64_t workspace_bytes;
+    /* As dnn_plan_execute. */
+    int (*run)(void *arg, cudaStream_t stream, void *workspace, void *x, void *w,
+               void *y, struct ff_err *err);
+    void *arg;
+};
 struct dnn_tuning {
     /* Beyond the heuristics' offer: each engine with its default knobs, then the
      * neighbours of the fastest, and of what was faster among them, until nothing is.
@@ -139,6 +147,10 @@ struct dnn_tuning {
      */
     void (*follow)(void *arg, cudaStream_t stream, void *y);
     void *arg; /* of it */
+    /* Passes that are not cuDNN's, of halves. Each must first give what the fastest
+     * engine gives, to a rounding; one that does not is skipped with a warning. */
+    const struct dnn_other *others;
+    int other_count;
 };
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,

@@ -9,12 +9,18 @@
  * warm-up is not timed further.
  *
  * The values are random, every bit of the mantissas: the power that a GPU draws, and
- * with it its clock, depends on the data, and zeros would flatter. */
+ * with it its clock, depends on the data, and zeros would flatter.
+ *
+ * What is not cuDNN's is compared with the fastest engine's result before it is timed.
+ */
 #include <cuda_runtime_api.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda_dnn.h"
+#include "log.h"
 #include "rng.h"
 
 enum { WARM_UP = 2, RUNS = 5, CALLS_MIN = 2, CALLS_MAX = 20 };
@@ -31,6 +37,7 @@ struct rig {
     cudaStream_t stream;
     cudaEvent_t begin, end;
     void *data[BUFFERS];
+    size_t bytes[3]; /* of X, W, Y */
     size_t workspace_bytes;
     const char *what; /* of `status` */
     cudaError_t status;
@@ -100,7 +107,9 @@ static bool rig_open(struct rig *r, cudnnHandle_t handle,
     size_t x = (size_t)s->N * (size_t)s->H * (size_t)s->W * (size_t)s->C;
     size_t w = (size_t)s->K * (size_t)s->R * (size_t)s->S * (size_t)(s->C / s->groups);
     size_t y = (size_t)s->N * P * Q * (size_t)s->K;
-    *r = (struct rig){.handle = handle, .tuning = tuning};
+    *r = (struct rig){.handle = handle,
+                      .tuning = tuning,
+                      .bytes = {x * element, w * element, y * element}};
     void *block = malloc(BLOCK_BYTES);
     if (!block) {
         r->status = cudaErrorMemoryAllocation;
@@ -111,9 +120,9 @@ static bool rig_open(struct rig *r, cudnnHandle_t handle,
     bool good = TRY(r, cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking)) &&
                 TRY(r, cudaEventCreate(&r->begin)) &&
                 TRY(r, cudaEventCreate(&r->end)) &&
-                fill(r, X, x * element, block, BLOCK_BYTES) &&
-                fill(r, W, w * element, block, BLOCK_BYTES) &&
-                fill(r, Y, y * element, block, BLOCK_BYTES) &&
+                fill(r, X, r->bytes[X], block, BLOCK_BYTES) &&
+                fill(r, W, r->bytes[W], block, BLOCK_BYTES) &&
+                fill(r, Y, r->bytes[Y], block, BLOCK_BYTES) &&
                 TRY(r, cudaMalloc(&r->data[SUM], (size_t)s->K * sizeof(float))) &&
                 TRY(r, cudaMalloc(&r->data[SUM_SQ], (size_t)s->K * sizeof(float)));
     free(block);
@@ -150,13 +159,27 @@ static bool grow_workspace(struct rig *r, size_t bytes)
     return true;
 }
 
-static bool queue(struct rig *r, struct dnn_plan *plan, int calls, struct ff_err *err)
+/* One of the two. */
+struct candidate {
+    struct dnn_plan *plan;
+    const struct dnn_other *other;
+};
+
+static int64_t workspace_of(const struct candidate *c)
 {
+    return c->plan ? dnn_plan_workspace_bytes(c->plan) : c->other->workspace_bytes;
+}
+
+static bool queue(struct rig *r, const struct candidate *c, int calls,
+                  struct ff_err *err)
+{
+    void *workspace = workspace_of(c) ? r->data[WORKSPACE] : NULL;
     for (int i = 0; i < calls; i++) {
-        if (dnn_plan_execute(plan, r->handle,
-                             dnn_plan_workspace_bytes(plan) ? r->data[WORKSPACE] : NULL,
-                             r->data[X], r->data[W], r->data[Y], r->data[SUM],
-                             r->data[SUM_SQ], err))
+        if (c->plan ? dnn_plan_execute(c->plan, r->handle, workspace, r->data[X],
+                                       r->data[W], r->data[Y], r->data[SUM],
+                                       r->data[SUM_SQ], err)
+                    : c->other->run(c->other->arg, r->stream, workspace, r->data[X],
+                                    r->data[W], r->data[Y], err))
             return false;
         if (r->tuning->follow)
             r->tuning->follow(r->tuning->arg, r->stream, r->data[Y]);
@@ -174,14 +197,14 @@ static bool elapsed(struct rig *r, double *ms)
     return good;
 }
 
-static bool capture(struct rig *r, cudaGraphExec_t *exec, struct dnn_plan *plan,
+static bool capture(struct rig *r, cudaGraphExec_t *exec, const struct candidate *c,
                     int calls, struct ff_err *err)
 {
     cudaGraph_t graph = NULL;
     *exec = NULL;
     if (!TRY(r, cudaStreamBeginCapture(r->stream, cudaStreamCaptureModeThreadLocal)))
         return false;
-    bool good = queue(r, plan, calls, err);
+    bool good = queue(r, c, calls, err);
     /* Ends the capture in any case. */
     good = TRY(r, cudaStreamEndCapture(r->stream, &graph)) && good && graph &&
            TRY(r, cudaGraphInstantiate(exec, graph, 0));
@@ -197,12 +220,12 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Median of the runs, of one call. */
-static bool time_graph(struct rig *r, struct dnn_plan *plan, int calls, double *ms,
+static bool time_graph(struct rig *r, const struct candidate *c, int calls, double *ms,
                        struct ff_err *err)
 {
     cudaGraphExec_t exec;
     double run_ms[RUNS];
-    bool good = capture(r, &exec, plan, calls, err) &&
+    bool good = capture(r, &exec, c, calls, err) &&
                 TRY(r, cudaGraphLaunch(exec, r->stream)) &&
                 TRY(r, cudaStreamSynchronize(r->stream));
     for (int i = 0; i < RUNS && good; i++)
@@ -218,23 +241,22 @@ static bool time_graph(struct rig *r, struct dnn_plan *plan, int calls, double *
 }
 
 /* best_ms: of the candidates before it, 0 = none. */
-static enum verdict try_candidate(struct rig *r, struct dnn_plan *plan, double best_ms,
-                                  double *ms, struct ff_err *err)
+static enum verdict try_candidate(struct rig *r, const struct candidate *c,
+                                  double best_ms, double *ms, struct ff_err *err)
 {
     double once_ms = 0;
-    if (!grow_workspace(r, (size_t)dnn_plan_workspace_bytes(plan)) ||
-        !queue(r, plan, WARM_UP, err) || !TRY(r, cudaStreamSynchronize(r->stream)) ||
-        !TRY(r, cudaEventRecord(r->begin, r->stream)) ||
-        !queue(r, plan, CALLS_MIN, err) || !elapsed(r, &once_ms))
+    if (!grow_workspace(r, (size_t)workspace_of(c)) || !queue(r, c, WARM_UP, err) ||
+        !TRY(r, cudaStreamSynchronize(r->stream)) ||
+        !TRY(r, cudaEventRecord(r->begin, r->stream)) || !queue(r, c, CALLS_MIN, err) ||
+        !elapsed(r, &once_ms))
         return SKIPPED;
     once_ms /= CALLS_MIN;
     if (best_ms > 0 && once_ms > FAR_BEHIND * best_ms + LAUNCH_MS)
         return BEHIND;
     int calls = once_ms > 0 && RUN_MS / once_ms < CALLS_MAX ? (int)(RUN_MS / once_ms)
                                                             : CALLS_MAX;
-    return time_graph(r, plan, calls < CALLS_MIN ? CALLS_MIN : calls, ms, err)
-               ? TIMED
-               : SKIPPED;
+    return time_graph(r, c, calls < CALLS_MIN ? CALLS_MIN : calls, ms, err) ? TIMED
+                                                                            : SKIPPED;
 }
 
 /* Of the list those from `from` on. */
@@ -257,7 +279,8 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
         enum verdict verdict = SKIPPED;
         r->status = cudaSuccess;
         if (!rc && dnn_plan_workspace_bytes(plan) <= limit_bytes)
-            verdict = try_candidate(r, plan, tuned->ms, &ms, last);
+            verdict = try_candidate(r, &(struct candidate){.plan = plan}, tuned->ms,
+                                    &ms, last);
         if (verdict == SKIPPED)
             tuned->skipped++;
         else
@@ -298,6 +321,103 @@ static int search(struct dnn_tuned *tuned, struct rig *r,
     return rc;
 }
 
+/* -- passes that are not cuDNN's -- */
+
+static float half_value(uint16_t h, enum cuda_type type)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    if (type == CUDA_F16) {
+        int exponent = h >> 10 & 31, fraction = h & 1023;
+        f = exponent == 31  ? NAN
+            : exponent == 0 ? ldexpf((float)fraction, -24)
+                            : ldexpf((float)(1024 + fraction), exponent - 25);
+        return h & 0x8000 ? -f : f;
+    }
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* |a - b| / |b|, NaN where one has a NaN. */
+static double distance(const uint16_t *a, const uint16_t *b, size_t count,
+                       enum cuda_type type)
+{
+    double off = 0, all = 0;
+    for (size_t i = 0; i < count; i++) {
+        double x = (double)half_value(a[i], type), y = (double)half_value(b[i], type);
+        off += (x - y) * (x - y);
+        all += y * y;
+    }
+    return sqrt(off / all);
+}
+
+/* What one call makes of `result`, full of NaN before. */
+static bool result_of(struct rig *r, const struct candidate *c, int result, void *out,
+                      struct ff_err *err)
+{
+    return grow_workspace(r, (size_t)workspace_of(c)) &&
+           TRY(r,
+               cudaMemsetAsync(r->data[result], 0xff, r->bytes[result], r->stream)) &&
+           queue(r, c, 1, err) &&
+           TRY(r, cudaMemcpyAsync(out, r->data[result], r->bytes[result],
+                                  cudaMemcpyDeviceToHost, r->stream)) &&
+           TRY(r, cudaStreamSynchronize(r->stream));
+}
+
+/* The fastest so far is an engine. */
+static int tune_others(struct dnn_tuned *tuned, struct rig *r,
+                       const struct dnn_target *target,
+                       const struct dnn_problem *problem, struct ff_err *last)
+{
+    static const int result_by_kind[] = {
+        [DNN_FWD] = Y, [DNN_FWD_STATS] = Y, [DNN_BWD_DATA] = X, [DNN_BWD_WEIGHTS] = W};
+    const struct dnn_tuning *tuning = r->tuning;
+    const int result = result_by_kind[problem->kind];
+    const size_t bytes = r->bytes[result], count = bytes / 2;
+    const double rounding = problem->type == CUDA_F16 ? 0x1p-11 : 0x1p-8;
+    struct dnn_plan *plan = NULL;
+    char text[DNN_PROBLEM_TEXT];
+    uint16_t *expected = malloc(bytes), *got = malloc(bytes);
+    int rc = expected && got ? 0 : ff_err_set(last, FF_ENOMEM, "out of memory");
+    if (!rc)
+        rc = dnn_plan_create(&plan, target, problem, tuned->choice, last);
+    r->status = cudaSuccess;
+    if (!rc && !result_of(r, &(struct candidate){.plan = plan}, result, expected, last))
+        rc = ff_err_set(last, FF_EFAIL, "\"%s\" ran and does not run again",
+                        tuned->choice);
+    for (int i = 0; i < tuning->other_count && !rc; i++) {
+        const struct candidate c = {.other = &tuning->others[i]};
+        enum verdict verdict = SKIPPED;
+        double ms = 0, off = NAN;
+        if (tuning->workspace_limit_bytes &&
+            c.other->workspace_bytes > tuning->workspace_limit_bytes)
+            continue;
+        if (result_of(r, &c, result, got, last)) {
+            off = distance(got, expected, count, problem->type);
+            if (off < 2 * rounding)
+                verdict = try_candidate(r, &c, tuned->ms, &ms, last);
+            else
+                ff_warn("%s: %s is off by %.2g of the result, and is left out",
+                        dnn_problem_text(text, problem), c.other->name, off);
+        }
+        tuned->skipped += verdict == SKIPPED;
+        tuned->timed += verdict != SKIPPED;
+        if (verdict == TIMED && ms < tuned->ms) {
+            tuned->ms = ms;
+            snprintf(tuned->choice, sizeof tuned->choice, "%s", c.other->name);
+            tuned->workspace_bytes = c.other->workspace_bytes;
+        }
+        cudaError_t lost = cudaStreamSynchronize(r->stream);
+        if (lost)
+            rc = ff_err_set(last, FF_EFAIL, "\"%s\" lost the device: %s", c.other->name,
+                            cudaGetErrorString(lost));
+    }
+    dnn_plan_destroy(plan);
+    free(expected);
+    free(got);
+    return rc;
+}
+
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
              const struct dnn_tuning *tuning, struct ff_err *err)
@@ -332,6 +452,8 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
         rc = tune_all(tuned, &rig, target, problem, &list, 0, true, &last);
     if (!rc && tuning->search)
         rc = search(tuned, &rig, target, problem, &list, &last);
+    if (!rc && tuning->other_count && *tuned->choice)
+        rc = tune_others(tuned, &rig, target, problem, &last);
     if (cudnnSetStream(handle, before) && !rc)
         rc = ff_err_set(&last, FF_EFAIL, "cuDNN does not take its stream back");
     if (rc)
