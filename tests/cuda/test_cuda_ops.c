@@ -176,6 +176,8 @@ Test(cuda_conv, our_own_kernels_match_ref)
         bool is_hopper = strstr(s.ops->describe(s.ctx), " sm_90,") != NULL;
         side_close(&s);
         for (size_t i = 0; i < sizeof cases / sizeof *cases && is_hopper; i++) {
+            if (p > 1 && i % 2) /* the types share all but one instruction */
+                continue;
 #ifdef FF_CUDA_EMULATED
             emulated_multiprocessors = cases[i].multiprocessors;
 #endif
