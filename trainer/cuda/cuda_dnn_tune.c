@@ -323,19 +323,18 @@ static int search(struct dnn_tuned *tuned, struct rig *r,
 
 /* -- passes that are not cuDNN's -- */
 
+/* NaN for what is not finite. fp16's exponent is f32's, less 112. */
 static float half_value(uint16_t h, enum cuda_type type)
 {
+    const uint16_t exponent = type == CUDA_F16 ? 0x7c00 : 0x7f80;
     uint32_t bits = (uint32_t)h << 16;
     float f;
-    if (type == CUDA_F16) {
-        int exponent = h >> 10 & 31, fraction = h & 1023;
-        f = exponent == 31  ? NAN
-            : exponent == 0 ? ldexpf((float)fraction, -24)
-                            : ldexpf((float)(1024 + fraction), exponent - 25);
-        return h & 0x8000 ? -f : f;
-    }
+    if ((h & exponent) == exponent)
+        return NAN;
+    if (type == CUDA_F16)
+        bits = (bits & 0x80000000) | (uint32_t)(h & 0x7fff) << 13;
     memcpy(&f, &bits, sizeof f);
-    return f;
+    return type == CUDA_F16 ? f * 0x1p112f : f;
 }
 
 /* |a - b| / |b|, NaN where one has a NaN. */
