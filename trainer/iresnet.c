@@ -4,7 +4,8 @@
  * stem conv3x3-BN-PReLU; four stages of blocks BN-conv3x3-BN-PReLU-conv3x3(stride)-BN
  * plus shortcut; BN.
  *
- * Forward, per block: the statistics that BN1 needs come with the pass that wrote x;
+ * Forward, per block: the statistics that BN1 needs come with the pass that wrote x, in
+ * a tensor of their own: that pass may still have to read those of the convolutions;
  * each convolution hands its own to the next BN. Backward, per block, with dout in
  * net->dout: BN3 (and the shortcut's BN) reduce and apply, conv2, BN2 + PReLU, conv1,
  * BN1, whose apply adds the shortcut's gradient; the sum is the next block's dout, in
@@ -154,11 +155,13 @@ static void walk(struct builder *b)
     ff_build_embedding(b, &e);
 }
 
-static void block_forward(struct ff_model *m, struct block *b, struct ff_tensor *stats,
-                          struct ff_tensor *stats2)
+static void block_forward(struct ff_model *m, struct block *b)
 {
     const struct ff_ops *ops = m->ops;
-    ff_pass_bn_finalize(m, &b->bn1, stats);
+    struct ff_tensor *stats = m->training ? &m->net->stats : NULL;
+    struct ff_tensor *stats2 = m->training ? &m->net->stats2 : NULL;
+    struct ff_tensor *out_stats = m->training ? &m->net->out_stats : NULL;
+    ff_pass_bn_finalize(m, &b->bn1, out_stats);
     ops->bn_apply(m->ctx, &b->a1, &b->x, &b->bn1.bn, NULL, NULL, NULL, NULL, b->bn1.M);
     ops->conv_fwd(m->ctx, b->conv1.plan, &b->z1, &b->a1, stats);
     ff_pass_bn_finalize(m, &b->bn2, stats);
@@ -172,7 +175,7 @@ static void block_forward(struct ff_model *m, struct block *b, struct ff_tensor 
     }
     ops->bn_apply(m->ctx, &b->out, &b->z2, &b->bn3.bn, NULL,
                   b->has_shortcut ? &b->z_shortcut : &b->x,
-                  b->has_shortcut ? &b->bn_shortcut.bn : NULL, stats, b->bn3.M);
+                  b->has_shortcut ? &b->bn_shortcut.bn : NULL, out_stats, b->bn3.M);
 }
 
 static void forward(struct ff_model *m)
@@ -180,15 +183,15 @@ static void forward(struct ff_model *m)
     const struct ff_ops *ops = m->ops;
     struct iresnet *net = m->net->iresnet;
     struct ff_tensor *stats = m->training ? &m->net->stats : NULL;
-    struct ff_tensor *stats2 = m->training ? &m->net->stats2 : NULL;
+    struct ff_tensor *out_stats = m->training ? &m->net->out_stats : NULL;
     ops->conv_fwd(m->ctx, net->stem.plan, &net->stem_z, &m->net->input, stats);
     ff_pass_bn_finalize(m, &net->stem_bn, stats);
     ops->bn_apply(m->ctx, &net->stem_out, &net->stem_z, &net->stem_bn.bn,
-                  &net->stem_prelu.slope, NULL, NULL, stats, net->stem_bn.M);
+                  &net->stem_prelu.slope, NULL, NULL, out_stats, net->stem_bn.M);
     for (int i = 0; i < net->block_count; i++)
-        block_forward(m, &net->blocks[i], stats, stats2);
+        block_forward(m, &net->blocks[i]);
     const struct ff_tensor *last = &net->blocks[net->block_count - 1].out;
-    ff_pass_bn_finalize(m, &net->last_bn, stats);
+    ff_pass_bn_finalize(m, &net->last_bn, out_stats);
     ops->bn_apply(m->ctx, &m->net->features, last, &net->last_bn.bn, NULL, NULL, NULL,
                   NULL, net->last_bn.M);
 }

@@ -259,6 +259,7 @@ static void scratch(struct builder *b)
         own(b, &net->dlinear, N * D, 4);
         own(b, &net->stats, 2 * b->widest, 8);
         own(b, &net->stats2, 2 * b->widest, 8);
+        own(b, &net->out_stats, 2 * b->widest, 8);
         own(b, &net->fixed_dweight, D, 4);
     } else {
         for (int i = 0; i < POOL_SLOTS; i++)

@@ -62,7 +62,8 @@ struct ff_net {
     struct bn_layer embedding_bn;
     struct ff_tensor dfeatures, dlinear; /* (N, F), (N, D) f32 */
     struct ff_tensor dout, da, dz;       /* gradients in flight, as activations */
-    struct ff_tensor stats, stats2;      /* (2, C) f64 */
+    struct ff_tensor stats, stats2;      /* (2, C) f64: of convolutions */
+    struct ff_tensor out_stats;          /* (2, C) f64: of applied BNs */
     struct ff_tensor fixed_dweight;      /* (D): gradient that nobody uses */
     struct ff_tensor *owned;             /* what ff_model_destroy frees */
     int owned_count, owned_capacity;

@@ -107,7 +107,7 @@ Test(cuda_conv, matches_ref)
 struct bn_values {
     struct ff_bn bn, bn2;
     struct ff_tensor slope, src, residual, ddst, add;
-    struct ff_tensor stats, stats_out, dst, dsrc, dweight, dbias, dslope;
+    struct ff_tensor stats, stats2, stats_out, dst, dsrc, dweight, dbias, dslope;
 };
 
 static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
@@ -117,6 +117,7 @@ static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
     v->bn2 = make_bn(s, "bn2", C);
     v->slope = put_random(s, "slope", C, 0.25, 0.1);
     v->stats = doubles(s, 2 * C);
+    v->stats2 = doubles(s, 2 * C);
     v->stats_out = doubles(s, 2 * C);
     v->dst = wide ? poisoned(s, M * C) : poisoned_activation(s, M * C);
     v->dsrc = poisoned_activation(s, M * C);
@@ -130,7 +131,8 @@ static void free_values(struct side *s, struct bn_values *v)
     free_bn(s, &v->bn);
     free_bn(s, &v->bn2);
     FREE_ALL(s, &v->slope, &v->src, &v->residual, &v->ddst, &v->add, &v->stats,
-             &v->stats_out, &v->dst, &v->dsrc, &v->dweight, &v->dbias, &v->dslope);
+             &v->stats2, &v->stats_out, &v->dst, &v->dsrc, &v->dweight, &v->dbias,
+             &v->dslope);
 }
 
 /* kind bits: 1 PReLU, 2 residual, 4 residual with its own BN, 8 add in backward. */
@@ -140,8 +142,8 @@ static void run_bn(struct side *s, struct bn_values *v, int kind, int64_t M, int
     const struct ff_ops *ops = s->ops;
     ops->bn_stats(s->ctx, &v->stats, &v->src, M, C);
     ops->bn_finalize(s->ctx, &v->bn, &v->stats, M);
-    ops->bn_stats(s->ctx, &v->stats_out, &v->residual, M, C);
-    ops->bn_finalize(s->ctx, &v->bn2, &v->stats_out, M);
+    ops->bn_stats(s->ctx, &v->stats2, &v->residual, M, C);
+    ops->bn_finalize(s->ctx, &v->bn2, &v->stats2, M);
     ops->bn_apply(s->ctx, &v->dst, &v->src, &v->bn, slope,
                   kind & 6 ? &v->residual : NULL, kind & 4 ? &v->bn2 : NULL,
                   &v->stats_out, M);
@@ -266,6 +268,307 @@ Test(cuda_bn, matches_ref)
         now = &precisions[p];
         for_each_shape("cuda_bn.txt", compare_bn);
     }
+}
+
+/* -- a finalize waits for the apply that follows: what may come in between -- */
+
+enum {
+    WAIT_N = 2,
+    WAIT_SIDE = 6,
+    WAIT_M = WAIT_N * WAIT_SIDE * WAIT_SIDE,
+    WAIT_C = 72
+};
+
+static void apply(struct side *s, struct bn_values *v, const struct ff_bn *bn,
+                  const struct ff_bn *residual_bn, struct ff_tensor *stats)
+{
+    s->ops->bn_apply(s->ctx, &v->dst, &v->src, bn, NULL,
+                     residual_bn ? &v->residual : NULL, residual_bn, stats, WAIT_M);
+}
+
+static void finalize(struct side *s, struct ff_bn *bn, const struct ff_tensor *stats)
+{
+    s->ops->bn_finalize(s->ctx, bn, stats, WAIT_M);
+}
+
+static void nobody_applies(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+}
+
+static void both_in_one_apply(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, &v->stats_out);
+}
+
+static void the_residual_alone(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, NULL, NULL);
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, NULL);
+}
+
+static void one_bn_for_both(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, &v->bn, NULL);
+}
+
+static void another_residual(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    s->ops->bn_apply(s->ctx, &v->dst, &v->src, &v->bn, NULL, NULL, &v->bn2, NULL,
+                     WAIT_M);
+}
+
+static void apply_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, NULL, &v->stats);
+    finalize(s, &v->bn2, &v->stats);
+}
+
+static void apply_writes_the_residual_stats(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, &v->stats2);
+}
+
+static void another_apply_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn2, NULL, &v->stats);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void bn_stats_come_first(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_stats(s->ctx, &v->stats, &v->residual, WAIT_M, WAIT_C);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void twice_the_same(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn, &v->stats2);
+    apply(s, v, &v->bn, NULL, NULL);
+    apply(s, v, &v->bn, NULL, NULL); /* and it moves nothing again */
+}
+
+static void three_at_once(struct side *s, struct bn_values *v)
+{
+    struct ff_bn bn3 = make_bn(s, "bn3", WAIT_C);
+    finalize(s, &v->bn2, &v->stats2);
+    finalize(s, &bn3, &v->stats2);
+    apply(s, v, &bn3, &v->bn, NULL);
+    free_bn(s, &bn3);
+}
+
+static void new_weights(struct side *s, struct bn_values *v)
+{
+    float *slope = take(s, &v->slope);
+    s->ops->upload(s->ctx, &v->bn.weight, slope);
+    free(slope);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void an_update(struct side *s, struct bn_values *v)
+{
+    set_lr(s, 0.5);
+    s->ops->grad_check(s->ctx, &v->slope, NULL);
+    s->ops->sgd(s->ctx, &v->bn.bias, &v->bn2.bias, &v->slope, &(struct ff_sgd){0});
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void running_ones(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_finalize_running(s->ctx, &v->bn);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void backward_reduces(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_bwd_reduce(s->ctx, &v->bn2.mean, &v->bn2.scale, NULL, &v->ddst, &v->src,
+                          &v->bn, NULL, WAIT_M);
+}
+
+static void backward_applies(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_bwd_apply(s->ctx, &v->dst, &v->ddst, &v->src, &v->bn, NULL, &v->slope,
+                         &v->slope, NULL, WAIT_M);
+}
+
+static void waits(struct side *s, struct ff_bn *bn)
+{
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, s->ops->sync(s->ctx, &err), 0), "%s", err.text);
+    s->ops->free(s->ctx, &bn->mean); /* and nothing is written there any more */
+    bn->mean = poisoned(s, WAIT_C);
+}
+
+static void its_memory_goes(struct side *s, struct bn_values *v)
+{
+    waits(s, &v->bn);
+    finalize(s, &v->bn2, &v->stats2);
+    s->ops->free(s->ctx, &v->bn2.mean);
+    v->bn2.mean = put_random(s, "mean", WAIT_C, 0, 1);
+    float *zero = calloc(WAIT_C, sizeof *zero);
+    s->ops->upload(s->ctx, &v->bn.mean, zero);
+    free(zero);
+}
+
+struct queued {
+    struct side *s;
+    struct bn_values *v;
+};
+
+static void queue_bn(void *arg)
+{
+    struct queued *q = arg;
+    apply(q->s, q->v, &q->v->bn, NULL, &q->v->stats_out);
+    finalize(q->s, &q->v->bn2, &q->v->stats_out);
+    finalize(q->s, &q->v->bn, &q->v->stats2);
+    apply(q->s, q->v, &q->v->bn, NULL, NULL);
+}
+
+/* The step's first run, its capture and a replay; what was left before is done once. */
+static void steps_begin_and_end(struct side *s, struct bn_values *v)
+{
+    struct queued q = {s, v};
+    for (int i = 0; i < 3; i++) {
+        finalize(s, &v->bn, &v->stats);
+        s->ops->step(s->ctx, &(struct ff_step){.lr = 0}, queue_bn, &q);
+    }
+}
+
+struct conv_values {
+    struct ff_conv *plan;
+    struct ff_tensor weight;
+};
+
+static struct conv_values make_conv(struct side *s, const float *weight)
+{
+    const struct ff_conv_shape shape = {.N = WAIT_N,
+                                        .C = WAIT_C,
+                                        .H = WAIT_SIDE,
+                                        .W = WAIT_SIDE,
+                                        .K = WAIT_C,
+                                        .R = 1,
+                                        .S = 1,
+                                        .stride = 1,
+                                        .groups = 1};
+    struct conv_values c = {.weight = put(s, weight, WAIT_C * WAIT_C)};
+    struct ff_err err = FF_ERR_INIT;
+    int rc = s->ops->conv_create(s->ctx, &c.plan, &shape, true, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    s->ops->conv_pack(s->ctx, c.plan, &c.weight);
+    return c;
+}
+
+static float *few_bits(void) /* weights that halves hold */
+{
+    float *x = random_values("weight", WAIT_C * WAIT_C, 0, 0.1);
+    for (int i = 0; i < WAIT_C * WAIT_C; i++)
+        x[i] = roundf(64 * x[i]) / 64;
+    return x;
+}
+
+/* Sums from a convolution may be f32 and lie otherwise: in the way of other channels'
+ * f64 sums. */
+static void with_conv(struct side *s, struct bn_values *v, bool another)
+{
+    float *weight = few_bits();
+    struct conv_values c = make_conv(s, weight);
+    s->ops->conv_fwd(s->ctx, c.plan, &v->dst, &v->residual, &v->stats2);
+    finalize(s, &v->bn2, &v->stats2);
+    if (another) {
+        s->ops->conv_fwd(s->ctx, c.plan, &v->dst, &v->src, &v->stats2);
+        s->ops->conv_fwd(s->ctx, c.plan, &v->dsrc, &v->src, &v->stats);
+        finalize(s, &v->bn, &v->stats);
+        apply(s, v, &v->bn, &v->bn2, NULL);
+    } else {
+        s->ops->bn_apply(s->ctx, &v->dsrc, &v->dst, &v->bn2, NULL, NULL, NULL,
+                         &v->stats2, WAIT_M);
+        finalize(s, &v->bn, &v->stats2);
+    }
+    free(weight);
+    FREE_ALL(s, &c.weight); /* waits for what the plan is used in */
+    s->ops->conv_destroy(s->ctx, c.plan);
+}
+
+static void apply_writes_its_conv_stats(struct side *s, struct bn_values *v)
+{
+    with_conv(s, v, false);
+}
+
+static void a_conv_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    with_conv(s, v, true);
+}
+
+static void compare_waiting(const char *name,
+                            void (*between)(struct side *s, struct bn_values *v))
+{
+    struct side s[2] = {cuda_open_side(FF_PRECISION_FP16, 0),
+                        side_open(FF_BACKEND_REF, 1)};
+    struct bn_values v[2];
+    for (int k = 0; k < 2; k++)
+        make_values(&v[k], &s[k], WAIT_M, WAIT_C, false);
+    int64_t n = WAIT_M * WAIT_C;
+    put_both(&v[0].src, &v[1].src, &s[0], &s[1], "src", n, 2, 1.5);
+    put_both(&v[0].residual, &v[1].residual, &s[0], &s[1], "residual", n, 0, 1);
+    put_both(&v[0].ddst, &v[1].ddst, &s[0], &s[1], "ddst", n, 0.1, 1);
+    put_both(&v[0].add, &v[1].add, &s[0], &s[1], "add", n, 0, 1);
+    for (int k = 0; k < 2; k++) {
+        const struct ff_ops *ops = s[k].ops;
+        ops->bn_stats(s[k].ctx, &v[k].stats, &v[k].src, WAIT_M, WAIT_C);
+        ops->bn_stats(s[k].ctx, &v[k].stats2, &v[k].residual, WAIT_M, WAIT_C);
+        /* What a case leaves alone is the same, not NaN. */
+        finalize(&s[k], &v[k].bn2, &v[k].stats2);
+        ops->bn_apply(s[k].ctx, &v[k].dst, &v[k].add, &v[k].bn2, NULL, NULL, NULL, NULL,
+                      WAIT_M);
+        finalize(&s[k], &v[k].bn, &v[k].stats);
+        between(&s[k], &v[k]);
+    }
+    for (int b = 0; b < 2; b++) {
+        const struct ff_bn *x = b ? &v[0].bn2 : &v[0].bn;
+        const struct ff_bn *y = b ? &v[1].bn2 : &v[1].bn;
+        CLOSE(&s[0], &x->running_mean, &s[1], &y->running_mean, 1e-3, name, "running");
+        CLOSE(&s[0], &x->running_var, &s[1], &y->running_var, 1e-3, name, "variance");
+        CLOSE(&s[0], &x->mean, &s[1], &y->mean, 1e-3, name, "mean");
+        CLOSE(&s[0], &x->invstd, &s[1], &y->invstd, 1e-3, name, "invstd");
+        CLOSE(&s[0], &x->scale, &s[1], &y->scale, 1e-3, name, "scale");
+        CLOSE(&s[0], &x->shift, &s[1], &y->shift, 1e-3, name, "shift");
+    }
+    CLOSE(&s[0], &v[0].dst, &s[1], &v[1].dst, 1e-3, name, "dst");
+    for (int k = 0; k < 2; k++) {
+        free_values(&s[k], &v[k]);
+        side_close(&s[k]);
+    }
+}
+
+Test(cuda_bn, a_finalize_that_waits_is_done_once_and_in_time)
+{
+#define WAITING(between) compare_waiting(#between, between)
+    WAITING(nobody_applies);
+    WAITING(both_in_one_apply);
+    WAITING(the_residual_alone);
+    WAITING(one_bn_for_both);
+    WAITING(another_residual);
+    WAITING(apply_writes_its_stats);
+    WAITING(apply_writes_the_residual_stats);
+    WAITING(another_apply_writes_its_stats);
+    WAITING(bn_stats_come_first);
+    WAITING(twice_the_same);
+    WAITING(three_at_once);
+    WAITING(new_weights);
+    WAITING(an_update);
+    WAITING(running_ones);
+    WAITING(backward_reduces);
+    WAITING(backward_applies);
+    WAITING(its_memory_goes);
+    WAITING(steps_begin_and_end);
+    WAITING(apply_writes_its_conv_stats);
+    WAITING(a_conv_writes_its_stats);
+#undef WAITING
 }
 
 /* The residual stream's mean is large against its spread: no digits may be lost. */
