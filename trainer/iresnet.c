@@ -4,11 +4,13 @@
  * stem conv3x3-BN-PReLU; four stages of blocks BN-conv3x3-BN-PReLU-conv3x3(stride)-BN
  * plus shortcut; BN.
  *
- * Forward, per block: the statistics that BN1 needs come with the pass that wrote x;
+ * Forward, per block: the statistics that BN1 needs come with the pass that wrote x, in
+ * a tensor of their own: that pass may still have to read those of the convolutions;
  * each convolution hands its own to the next BN. Backward, per block, with dout in
- * net->dout: BN3 (and the shortcut's BN) reduce and apply, conv2, BN2 + PReLU, conv1,
- * BN1, whose apply adds the shortcut's gradient; the sum is the next block's dout, in
- * the same buffer. */
+ * net->dout: BN3 applies (and the shortcut's BN reduces and applies), conv2, BN2 +
+ * PReLU, conv1, BN1, whose apply adds the shortcut's gradient; the sum is the next
+ * block's dout, in the same buffer, and the same pass reduces it for that block's BN3.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,11 +156,13 @@ static void walk(struct builder *b)
     ff_build_embedding(b, &e);
 }
 
-static void block_forward(struct ff_model *m, struct block *b, struct ff_tensor *stats,
-                          struct ff_tensor *stats2)
+static void block_forward(struct ff_model *m, struct block *b)
 {
     const struct ff_ops *ops = m->ops;
-    ff_pass_bn_finalize(m, &b->bn1, stats);
+    struct ff_tensor *stats = m->training ? &m->net->stats : NULL;
+    struct ff_tensor *stats2 = m->training ? &m->net->stats2 : NULL;
+    struct ff_tensor *out_stats = m->training ? &m->net->out_stats : NULL;
+    ff_pass_bn_finalize(m, &b->bn1, out_stats);
     ops->bn_apply(m->ctx, &b->a1, &b->x, &b->bn1.bn, NULL, NULL, NULL, NULL, b->bn1.M);
     ops->conv_fwd(m->ctx, b->conv1.plan, &b->z1, &b->a1, stats);
     ff_pass_bn_finalize(m, &b->bn2, stats);
@@ -172,7 +176,7 @@ static void block_forward(struct ff_model *m, struct block *b, struct ff_tensor 
     }
     ops->bn_apply(m->ctx, &b->out, &b->z2, &b->bn3.bn, NULL,
                   b->has_shortcut ? &b->z_shortcut : &b->x,
-                  b->has_shortcut ? &b->bn_shortcut.bn : NULL, stats, b->bn3.M);
+                  b->has_shortcut ? &b->bn_shortcut.bn : NULL, out_stats, b->bn3.M);
 }
 
 static void forward(struct ff_model *m)
@@ -180,32 +184,49 @@ static void forward(struct ff_model *m)
     const struct ff_ops *ops = m->ops;
     struct iresnet *net = m->net->iresnet;
     struct ff_tensor *stats = m->training ? &m->net->stats : NULL;
-    struct ff_tensor *stats2 = m->training ? &m->net->stats2 : NULL;
+    struct ff_tensor *out_stats = m->training ? &m->net->out_stats : NULL;
     ops->conv_fwd(m->ctx, net->stem.plan, &net->stem_z, &m->net->input, stats);
     ff_pass_bn_finalize(m, &net->stem_bn, stats);
     ops->bn_apply(m->ctx, &net->stem_out, &net->stem_z, &net->stem_bn.bn,
-                  &net->stem_prelu.slope, NULL, NULL, stats, net->stem_bn.M);
+                  &net->stem_prelu.slope, NULL, NULL, out_stats, net->stem_bn.M);
     for (int i = 0; i < net->block_count; i++)
-        block_forward(m, &net->blocks[i], stats, stats2);
+        block_forward(m, &net->blocks[i]);
     const struct ff_tensor *last = &net->blocks[net->block_count - 1].out;
-    ff_pass_bn_finalize(m, &net->last_bn, stats);
+    ff_pass_bn_finalize(m, &net->last_bn, out_stats);
     ops->bn_apply(m->ctx, &m->net->features, last, &net->last_bn.bn, NULL, NULL, NULL,
                   NULL, net->last_bn.M);
 }
 
-static void block_backward(struct ff_model *m, struct block *b)
+/* The sums that block i's BN3 wants, or before block 0 the stem's BN: who writes dout
+ * takes them. */
+static struct ff_bn_next sums_of(struct iresnet *net, int i)
+{
+    struct block *b = i >= 0 ? &net->blocks[i] : NULL;
+    struct bn_layer *layer = b ? &b->bn3 : &net->stem_bn;
+    return (struct ff_bn_next){.dweight = &layer->dweight,
+                               .dbias = &layer->dbias,
+                               .dslope = b ? NULL : &net->stem_prelu.dslope,
+                               .src = b ? &b->z2 : &net->stem_z,
+                               .bn = &layer->bn,
+                               .slope = b ? NULL : &net->stem_prelu.slope};
+}
+
+static void block_backward(struct ff_model *m, int i)
 {
     struct ff_net *net = m->net;
+    struct block *b = &net->iresnet->blocks[i];
     struct ff_tensor *dout = &net->dout, *da = &net->da, *dz = &net->dz;
-    ff_pass_bn_backward(m, dz, dout, &b->z2, &b->bn3, NULL, NULL);
+    const struct ff_bn_next next = sums_of(net->iresnet, i - 1);
+    ff_pass_bn_backward_next(m, dz, dout, &b->z2, &b->bn3, NULL, NULL, NULL);
     ff_pass_conv_backward(m, &b->conv2, da, &b->a2, dz, NULL);
-    ff_pass_bn_backward(m, dz, da, &b->z1, &b->bn2, &b->prelu, NULL);
+    ff_pass_bn_backward(m, dz, da, &b->z1, &b->bn2, &b->prelu, NULL, NULL);
     ff_pass_conv_backward(m, &b->conv1, da, &b->a1, dz, NULL);
     if (b->has_shortcut) {
-        ff_pass_bn_backward(m, dz, dout, &b->z_shortcut, &b->bn_shortcut, NULL, NULL);
+        ff_pass_bn_backward(m, dz, dout, &b->z_shortcut, &b->bn_shortcut, NULL, NULL,
+                            NULL);
         ff_pass_conv_backward(m, &b->conv_shortcut, dout, &b->x, dz, NULL);
     }
-    ff_pass_bn_backward(m, dout, da, &b->x, &b->bn1, NULL, dout);
+    ff_pass_bn_backward(m, dout, da, &b->x, &b->bn1, NULL, dout, &next);
 }
 
 static void backward(struct ff_model *m)
@@ -213,11 +234,13 @@ static void backward(struct ff_model *m)
     struct iresnet *net = m->net->iresnet;
     struct ff_tensor *dout = &m->net->dout;
     const struct ff_tensor *last = &net->blocks[net->block_count - 1].out;
-    ff_pass_bn_backward(m, dout, &m->net->dfeatures, last, &net->last_bn, NULL, NULL);
+    const struct ff_bn_next next = sums_of(net, net->block_count - 1);
+    ff_pass_bn_backward(m, dout, &m->net->dfeatures, last, &net->last_bn, NULL, NULL,
+                        &next);
     for (int i = net->block_count - 1; i >= 0; i--)
-        block_backward(m, &net->blocks[i]);
-    ff_pass_bn_backward(m, &m->net->dz, dout, &net->stem_z, &net->stem_bn,
-                        &net->stem_prelu, NULL);
+        block_backward(m, i);
+    ff_pass_bn_backward_next(m, &m->net->dz, dout, &net->stem_z, &net->stem_bn,
+                             &net->stem_prelu, NULL, NULL);
     ff_pass_conv_backward(m, &net->stem, NULL, &m->net->input, &m->net->dz, NULL);
 }
 

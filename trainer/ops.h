@@ -60,6 +60,16 @@ struct ff_bn {
 #define FF_BN_EPS 1e-5f     /* insightface IResNet */
 #define FF_BN_MOMENTUM 0.1f /* torch default */
 
+/* The BN whose backward pass comes next, of as many channels: its ddst is the result of
+ * the bn_bwd_apply that is given this, which then also leaves its sums, as bn_bwd_reduce
+ * would. slope and dslope may be NULL. */
+struct ff_bn_next {
+    struct ff_tensor *dweight, *dbias, *dslope;
+    const struct ff_tensor *src;
+    const struct ff_bn *bn;
+    const struct ff_tensor *slope;
+};
+
 struct ff_head_shape {
     int N, D;
     int64_t CLS;
@@ -218,12 +228,14 @@ struct ff_ops {
                           const struct ff_bn *bn, const struct ff_tensor *slope,
                           int64_t M);
     /* dsrc (M, C) = scale (dy - dbias/M - xhat dweight/M) + add; add (M, C) may be NULL
-     * or dsrc itself; dsrc may be ddst. */
+     * or dsrc itself; dsrc may be ddst. next, whose src is none of these: the sums that
+     * bn_bwd_reduce would take of dsrc as it is stored; NULL = not wanted. */
     void (*bn_bwd_apply)(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          const struct ff_bn *bn, const struct ff_tensor *slope,
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                         const struct ff_tensor *add, int64_t M);
+                         const struct ff_tensor *add, const struct ff_bn_next *next,
+                         int64_t M);
 
     /* -- linear: dst (N, D) = src (N, F) weight (D, F)^T + bias (D); bias and dbias
      * are NULL where there is none -- */

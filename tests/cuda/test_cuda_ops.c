@@ -192,7 +192,8 @@ Test(cuda_conv, our_own_kernels_match_ref)
 struct bn_values {
     struct ff_bn bn, bn2;
     struct ff_tensor slope, src, residual, ddst, add;
-    struct ff_tensor stats, stats_out, dst, dsrc, dweight, dbias, dslope;
+    struct ff_tensor stats, stats2, stats_out, dst, dsrc, dweight, dbias, dslope;
+    struct ff_tensor next[3], alone[3]; /* dweight, dbias, dslope of bn2, as next */
 };
 
 static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
@@ -202,12 +203,17 @@ static void make_values(struct bn_values *v, struct side *s, int64_t M, int C,
     v->bn2 = make_bn(s, "bn2", C);
     v->slope = put_random(s, "slope", C, 0.25, 0.1);
     v->stats = doubles(s, 2 * C);
+    v->stats2 = doubles(s, 2 * C);
     v->stats_out = doubles(s, 2 * C);
     v->dst = wide ? poisoned(s, M * C) : poisoned_activation(s, M * C);
     v->dsrc = poisoned_activation(s, M * C);
     v->dweight = poisoned(s, C);
     v->dbias = poisoned(s, C);
     v->dslope = poisoned(s, C);
+    for (int i = 0; i < 3; i++) {
+        v->next[i] = poisoned(s, C);
+        v->alone[i] = poisoned(s, C);
+    }
 }
 
 static void free_values(struct side *s, struct bn_values *v)
@@ -215,25 +221,37 @@ static void free_values(struct side *s, struct bn_values *v)
     free_bn(s, &v->bn);
     free_bn(s, &v->bn2);
     FREE_ALL(s, &v->slope, &v->src, &v->residual, &v->ddst, &v->add, &v->stats,
-             &v->stats_out, &v->dst, &v->dsrc, &v->dweight, &v->dbias, &v->dslope);
+             &v->stats2, &v->stats_out, &v->dst, &v->dsrc, &v->dweight, &v->dbias,
+             &v->dslope);
+    for (int i = 0; i < 3; i++)
+        FREE_ALL(s, &v->next[i], &v->alone[i]);
 }
 
-/* kind bits: 1 PReLU, 2 residual, 4 residual with its own BN, 8 add in backward. */
+/* kind bits: 1 PReLU, 2 residual, 4 residual with its own BN, 8 add in backward, 32 the
+ * sums of bn2 as the next BN, 64 PReLU there. */
 static void run_bn(struct side *s, struct bn_values *v, int kind, int64_t M, int C)
 {
     const struct ff_tensor *slope = kind & 1 ? &v->slope : NULL;
     const struct ff_ops *ops = s->ops;
     ops->bn_stats(s->ctx, &v->stats, &v->src, M, C);
     ops->bn_finalize(s->ctx, &v->bn, &v->stats, M);
-    ops->bn_stats(s->ctx, &v->stats_out, &v->residual, M, C);
-    ops->bn_finalize(s->ctx, &v->bn2, &v->stats_out, M);
+    ops->bn_stats(s->ctx, &v->stats2, &v->residual, M, C);
+    ops->bn_finalize(s->ctx, &v->bn2, &v->stats2, M);
     ops->bn_apply(s->ctx, &v->dst, &v->src, &v->bn, slope,
                   kind & 6 ? &v->residual : NULL, kind & 4 ? &v->bn2 : NULL,
                   &v->stats_out, M);
     ops->bn_bwd_reduce(s->ctx, &v->dweight, &v->dbias, slope ? &v->dslope : NULL,
                        &v->ddst, &v->src, &v->bn, slope, M);
+    const struct ff_bn_next next = {
+        &v->next[0],  &v->next[1], kind & 64 ? &v->next[2] : NULL,
+        &v->residual, &v->bn2,     kind & 64 ? &v->slope : NULL};
     ops->bn_bwd_apply(s->ctx, &v->dsrc, &v->ddst, &v->src, &v->bn, slope, &v->dweight,
-                      &v->dbias, kind & 8 ? &v->add : NULL, M);
+                      &v->dbias, kind & 8 ? &v->add : NULL, kind & 32 ? &next : NULL,
+                      M);
+    if (kind & 32)
+        ops->bn_bwd_reduce(s->ctx, &v->alone[0], &v->alone[1],
+                           kind & 64 ? &v->alone[2] : NULL, &v->dsrc, next.src, next.bn,
+                           next.slope, M);
 }
 
 /* Inputs whose pre-activation lies within rounding of PReLU's kink are moved: two right
@@ -294,8 +312,9 @@ static void compare_bn(const char *line)
     cr_assert(eq(int, sscanf(line, "%63s %d %d", name, &M, &C), 3));
     /* Every bit alone and with the others; 16: f32 out, f32 gradient in, the last BN.
      */
-    static const int kinds[] = {11, 12, 21, 24, 0, 1, 2, 4, 9, 13, 17, 27};
-    int count = now->precision == FF_PRECISION_FP16 ? 12 : 4;
+    static const int kinds[] = {11, 12, 21, 24, 32, 104, 56, 0,   1, 2,
+                                4,  9,  13, 17, 27, 33,  97, 112, 96};
+    int count = now->precision == FF_PRECISION_FP16 ? 19 : 7;
     for (int k = 0; k < count; k++) {
         int kind = kinds[k];
         bool wide = kind & 16;
@@ -331,6 +350,10 @@ static void compare_bn(const char *line)
             CLOSE(&s, &got.dslope, &ref, &want.dslope, 2e-5, "dslope", line);
         CLOSE(&s, &got.dsrc, &ref, &want.dsrc, fmax(2e-5, now->limit), "bwd_apply",
               line);
+        for (int i = 0; kind & 32 && i < (kind & 64 ? 3 : 2); i++) {
+            CLOSE(&s, &got.next[i], &s, &got.alone[i], 2e-6, "next sums", line);
+            CLOSE(&ref, &want.next[i], &ref, &want.alone[i], 0, "next of ref", line);
+        }
         /* The sums of the result, by way of a second finalize. */
         s.ops->bn_finalize(s.ctx, &got.bn, &got.stats_out, M);
         ref.ops->bn_stats(ref.ctx, &want.stats_out, &want.dst, M, C);
@@ -352,6 +375,320 @@ Test(cuda_bn, matches_ref)
         for_each_shape("cuda_bn.txt", compare_bn);
     }
 }
+
+/* -- a finalize waits for the apply that follows: what may come in between -- */
+
+enum {
+    WAIT_N = 2,
+    WAIT_SIDE = 6,
+    WAIT_M = WAIT_N * WAIT_SIDE * WAIT_SIDE,
+    WAIT_C = 72
+};
+
+static void apply(struct side *s, struct bn_values *v, const struct ff_bn *bn,
+                  const struct ff_bn *residual_bn, struct ff_tensor *stats)
+{
+    s->ops->bn_apply(s->ctx, &v->dst, &v->src, bn, NULL,
+                     residual_bn ? &v->residual : NULL, residual_bn, stats, WAIT_M);
+}
+
+static void finalize(struct side *s, struct ff_bn *bn, const struct ff_tensor *stats)
+{
+    s->ops->bn_finalize(s->ctx, bn, stats, WAIT_M);
+}
+
+static void nobody_applies(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+}
+
+static void both_in_one_apply(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, &v->stats_out);
+    apply(s, v, &v->bn, &v->bn2, &v->stats_out); /* moves nothing again */
+}
+
+static void the_residual_alone(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, NULL, NULL);
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, NULL);
+}
+
+static void one_bn_for_both(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, &v->bn, NULL);
+    finalize(s, &v->bn, &v->stats2);
+    apply(s, v, &v->bn, &v->bn, NULL); /* on the emulator in another order */
+}
+
+static void another_residual(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    s->ops->bn_apply(s->ctx, &v->dst, &v->src, &v->bn, NULL, NULL, &v->bn2, NULL,
+                     WAIT_M);
+}
+
+static void apply_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    apply(s, v, &v->bn, NULL, &v->stats);
+    finalize(s, &v->bn2, &v->stats);
+}
+
+static void apply_writes_the_residual_stats(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn, &v->bn2, &v->stats2);
+}
+
+static void another_apply_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn2, &v->stats2);
+    apply(s, v, &v->bn2, NULL, &v->stats);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void bn_stats_come_first(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_stats(s->ctx, &v->stats, &v->residual, WAIT_M, WAIT_C);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void twice_the_same(struct side *s, struct bn_values *v)
+{
+    finalize(s, &v->bn, &v->stats2);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void three_at_once(struct side *s, struct bn_values *v)
+{
+    struct ff_bn bn3 = make_bn(s, "bn3", WAIT_C);
+    finalize(s, &v->bn, &v->stats);
+    finalize(s, &v->bn2, &v->stats2);
+    finalize(s, &bn3, &v->stats2);
+    apply(s, v, &bn3, &v->bn, NULL);
+    free_bn(s, &bn3);
+}
+
+static void new_weights(struct side *s, struct bn_values *v)
+{
+    float *weight = random_values("new", WAIT_C, 2, 1);
+    s->ops->upload(s->ctx, &v->bn.weight, weight);
+    free(weight);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void an_update(struct side *s, struct bn_values *v)
+{
+    set_lr(s, 0.5);
+    s->ops->set_loss_scale(s->ctx, &(struct ff_loss_scale){.value = 1});
+    s->ops->grad_check(s->ctx, &v->slope, NULL);
+    s->ops->sgd(s->ctx, &v->bn.bias, &v->bn2.bias, &v->slope, &(struct ff_sgd){0});
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void running_ones(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_finalize_running(s->ctx, &v->bn);
+    apply(s, v, &v->bn, NULL, NULL);
+}
+
+static void backward_reduces(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_bwd_reduce(s->ctx, &v->bn2.mean, &v->bn2.scale, NULL, &v->ddst, &v->src,
+                          &v->bn, NULL, WAIT_M);
+}
+
+static void backward_applies(struct side *s, struct bn_values *v)
+{
+    s->ops->bn_bwd_apply(s->ctx, &v->dst, &v->ddst, &v->src, &v->bn, NULL, &v->slope,
+                         &v->slope, NULL, NULL, WAIT_M);
+}
+
+static void its_memory_goes(struct side *s, struct bn_values *v)
+{
+    s->ops->free(s->ctx, &v->bn.mean);
+    v->bn.mean = put_random(s, "mean", WAIT_C, 0, 1);
+}
+
+struct queued {
+    struct side *s;
+    struct bn_values *v;
+};
+
+static void queue_bn(void *arg)
+{
+    struct queued *q = arg;
+    apply(q->s, q->v, &q->v->bn, NULL, &q->v->stats_out);
+    finalize(q->s, &q->v->bn2, &q->v->stats_out);
+    finalize(q->s, &q->v->bn, &q->v->stats2);
+    apply(q->s, q->v, &q->v->bn, NULL, NULL);
+}
+
+/* The step's first run, its capture and a replay; what was left before is done once. */
+static void steps_begin_and_end(struct side *s, struct bn_values *v)
+{
+    struct queued q = {s, v};
+    for (int i = 0; i < 3; i++) {
+        finalize(s, &v->bn, &v->stats);
+        s->ops->step(s->ctx, &(struct ff_step){.lr = 0}, queue_bn, &q);
+    }
+}
+
+struct conv_values {
+    struct ff_conv *plan;
+    struct ff_tensor weight;
+};
+
+static struct conv_values make_conv(struct side *s, const float *weight)
+{
+    const struct ff_conv_shape shape = {.N = WAIT_N,
+                                        .C = WAIT_C,
+                                        .H = WAIT_SIDE,
+                                        .W = WAIT_SIDE,
+                                        .K = WAIT_C,
+                                        .R = 1,
+                                        .S = 1,
+                                        .stride = 1,
+                                        .groups = 1};
+    struct conv_values c = {.weight = put(s, weight, WAIT_C * WAIT_C)};
+    struct ff_err err = FF_ERR_INIT;
+    int rc = s->ops->conv_create(s->ctx, &c.plan, &shape, true, &err);
+    cr_assert(eq(int, rc, 0), "%s", err.text);
+    s->ops->conv_pack(s->ctx, c.plan, &c.weight);
+    return c;
+}
+
+static float *few_bits(void) /* weights that halves hold */
+{
+    float *x = random_values("weight", WAIT_C * WAIT_C, 0, 0.1);
+    for (int i = 0; i < WAIT_C * WAIT_C; i++)
+        x[i] = roundf(64 * x[i]) / 64;
+    return x;
+}
+
+/* Sums from a convolution may be f32 and lie otherwise: in the way of other channels'
+ * f64 sums. */
+static void with_conv(struct side *s, struct bn_values *v, bool another)
+{
+    float *weight = few_bits();
+    struct conv_values c = make_conv(s, weight);
+    s->ops->conv_fwd(s->ctx, c.plan, &v->dst, &v->residual, &v->stats2);
+    finalize(s, &v->bn2, &v->stats2);
+    if (another) {
+        s->ops->conv_fwd(s->ctx, c.plan, &v->dst, &v->src, &v->stats2);
+        s->ops->conv_fwd(s->ctx, c.plan, &v->dsrc, &v->src, &v->stats);
+        finalize(s, &v->bn, &v->stats);
+        apply(s, v, &v->bn, &v->bn2, NULL);
+    } else {
+        s->ops->bn_apply(s->ctx, &v->dsrc, &v->dst, &v->bn2, NULL, NULL, NULL,
+                         &v->stats2, WAIT_M);
+        finalize(s, &v->bn, &v->stats2);
+    }
+    free(weight);
+    FREE_ALL(s, &c.weight); /* waits for what the plan is used in */
+    s->ops->conv_destroy(s->ctx, c.plan);
+}
+
+static void apply_writes_its_conv_stats(struct side *s, struct bn_values *v)
+{
+    with_conv(s, v, false);
+}
+
+static void a_conv_writes_its_stats(struct side *s, struct bn_values *v)
+{
+    with_conv(s, v, true);
+}
+
+static void compare_waiting(const char *name,
+                            void (*between)(struct side *s, struct bn_values *v))
+{
+    struct side s[2] = {cuda_open_side(FF_PRECISION_FP16, 0),
+                        side_open(FF_BACKEND_REF, 1)};
+    struct bn_values v[2];
+    for (int k = 0; k < 2; k++)
+        make_values(&v[k], &s[k], WAIT_M, WAIT_C, false);
+    int64_t n = WAIT_M * WAIT_C;
+    put_both(&v[0].src, &v[1].src, &s[0], &s[1], "src", n, 2, 1.5);
+    put_both(&v[0].residual, &v[1].residual, &s[0], &s[1], "residual", n, 0, 1);
+    put_both(&v[0].ddst, &v[1].ddst, &s[0], &s[1], "ddst", n, 0.1, 1);
+    put_both(&v[0].add, &v[1].add, &s[0], &s[1], "add", n, 0, 1);
+    for (int k = 0; k < 2; k++) {
+        const struct ff_ops *ops = s[k].ops;
+        ops->bn_stats(s[k].ctx, &v[k].stats, &v[k].src, WAIT_M, WAIT_C);
+        ops->bn_stats(s[k].ctx, &v[k].stats2, &v[k].residual, WAIT_M, WAIT_C);
+        /* What a case leaves alone is the same, not NaN. */
+        finalize(&s[k], &v[k].bn2, &v[k].stats2);
+        ops->bn_apply(s[k].ctx, &v[k].dst, &v[k].add, &v[k].bn2, NULL, NULL, NULL, NULL,
+                      WAIT_M);
+        finalize(&s[k], &v[k].bn, &v[k].stats);
+        between(&s[k], &v[k]);
+    }
+    for (int b = 0; b < 2; b++) {
+        const struct ff_bn *x = b ? &v[0].bn2 : &v[0].bn;
+        const struct ff_bn *y = b ? &v[1].bn2 : &v[1].bn;
+        CLOSE(&s[0], &x->running_mean, &s[1], &y->running_mean, 1e-3, name, "running");
+        CLOSE(&s[0], &x->running_var, &s[1], &y->running_var, 1e-3, name, "variance");
+        CLOSE(&s[0], &x->mean, &s[1], &y->mean, 1e-3, name, "mean");
+        CLOSE(&s[0], &x->invstd, &s[1], &y->invstd, 1e-3, name, "invstd");
+        CLOSE(&s[0], &x->scale, &s[1], &y->scale, 1e-3, name, "scale");
+        CLOSE(&s[0], &x->shift, &s[1], &y->shift, 1e-3, name, "shift");
+    }
+    CLOSE(&s[0], &v[0].dst, &s[1], &v[1].dst, 1e-3, name, "dst");
+    for (int k = 0; k < 2; k++) {
+        free_values(&s[k], &v[k]);
+        side_close(&s[k]);
+    }
+}
+
+Test(cuda_bn, a_finalize_that_waits_is_done_once_and_in_time)
+{
+#define WAITING(between) compare_waiting(#between, between)
+    WAITING(nobody_applies);
+    WAITING(both_in_one_apply);
+    WAITING(the_residual_alone);
+    WAITING(one_bn_for_both);
+    WAITING(another_residual);
+    WAITING(apply_writes_its_stats);
+    WAITING(apply_writes_the_residual_stats);
+    WAITING(another_apply_writes_its_stats);
+    WAITING(bn_stats_come_first);
+    WAITING(twice_the_same);
+    WAITING(three_at_once);
+    WAITING(new_weights);
+    WAITING(an_update);
+    WAITING(running_ones);
+    WAITING(backward_reduces);
+    WAITING(backward_applies);
+    WAITING(its_memory_goes);
+    WAITING(steps_begin_and_end);
+    WAITING(apply_writes_its_conv_stats);
+    WAITING(a_conv_writes_its_stats);
+#undef WAITING
+}
+
+#ifdef FF_CUDA_EMULATED
+extern int64_t emulator_queued;
+
+/* What is timed by a sync is done then. */
+Test(cuda_bn, a_sync_leaves_no_finalize_waiting)
+{
+    struct side s = cuda_open_side(FF_PRECISION_FP16, 0);
+    struct ff_bn bn = make_bn(&s, "bn", WAIT_C);
+    struct ff_tensor stats = doubles(&s, 2 * WAIT_C);
+    for (int i = 0; i < 2; i++) {
+        int64_t before = emulator_queued;
+        finalize(&s, &bn, &stats);
+        cr_assert(eq(i64, emulator_queued, before));
+        cr_assert(eq(int, s.ops->sync(s.ctx, NULL), 0));
+        cr_assert(eq(i64, emulator_queued, before + 1));
+    }
+    free_bn(&s, &bn);
+    FREE_ALL(&s, &stats);
+    side_close(&s);
+}
+#endif
 
 /* The residual stream's mean is large against its spread: no digits may be lost. */
 Test(cuda_bn, statistics_keep_their_digits_far_from_zero)

@@ -6,7 +6,18 @@
  * Block: 8 x 32 threads on 64 channels; grid: x tiles of channels, y parts of the rows.
  * Sums are of x - pivot, the channel's value in row 0, so that no digits are lost where
  * the mean is large; threads add in f32, blocks and the last block in f64, always in
- * the same order. */
+ * the same order.
+ *
+ * bn_finalize only notes what it has to do, at most two of them: of a block's last BN
+ * and of its shortcut's. The bn_apply that reads such a BN does it at its start, which
+ * saves a kernel. The rule: what is noted is done before anything reads what it makes
+ * (mean to running_var) or writes what it reads (stats, weight, bias). So bn_stats,
+ * conv_fwd and bn_apply first flush what reads the stats that they write; bn_bwd_*,
+ * bn_finalize_running, sgd, upload, download, sync, free and a step's begin and end
+ * flush all, and so does a bn_finalize that finds two noted, or its own BN. No other op
+ * knows a BN's tensors. */
+#include <assert.h>
+
 #include "cuda_launch.h"
 
 enum { TILE = 64, ROWS = 32, AT_ONCE = 2 };
@@ -27,17 +38,6 @@ static __device__ __forceinline__ place my_place()
     p.first = (int64_t)blockIdx.y * ROWS + threadIdx.y;
     p.step = (int64_t)gridDim.y * ROWS;
     return p;
-}
-
-static __device__ __forceinline__ void get_or(float (&x)[LANES], const float *p, int c,
-                                              float otherwise)
-{
-    if (p)
-        get8(x, p + c);
-    else
-        FF_UNROLL
-    for (int i = 0; i < LANES; i++)
-        x[i] = otherwise;
 }
 
 /* Adds K sums a thread over the rows of the grid; the last block of a column of the
@@ -126,32 +126,36 @@ static __global__ void FF_TWO_BLOCKS stats_kernel(double *stats, const T *src,
     });
 }
 
-struct finalize_args {
-    float *mean, *invstd, *scale, *shift, *running_mean, *running_var;
-    const float *weight, *bias;
-    const double *stats; /* (2, C), or f32 in the first half of its bytes */
-    bool stats_are_f32;
-    double M;
-    int C;
-};
+/* -- finalize -- */
 
-static __global__ void finalize_kernel(finalize_args a)
+/* Of one channel. Many blocks may do it, of which one is the `writer`: the others read
+ * nothing that it writes. */
+static __device__ __forceinline__ cuda_bn_channel
+finalize_channel(const cuda_finalize &f, int c, bool writer)
+{
+    const float *f32 = (const float *)f.stats;
+    const double *f64 = (const double *)f.stats;
+    double sum = f.stats_are_f32 ? (double)f32[c] : f64[c];
+    double sum_sq = f.stats_are_f32 ? (double)f32[f.C + c] : f64[f.C + c];
+    cuda_bn_channel r = cuda_bn_finalize(
+        sum, sum_sq, f.M, f.weight[c], f.bias[c], writer ? f.running_mean[c] : 0.0f,
+        writer ? f.running_var[c] : 0.0f, FF_BN_EPS, FF_BN_MOMENTUM);
+    if (writer) {
+        f.mean[c] = r.mean;
+        f.invstd[c] = r.invstd;
+        f.scale[c] = r.scale;
+        f.shift[c] = r.shift;
+        f.running_mean[c] = r.running_mean;
+        f.running_var[c] = r.running_var;
+    }
+    return r;
+}
+
+static __global__ void finalize_kernel(cuda_finalize f)
 {
     int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= a.C)
-        return;
-    const float *f32 = (const float *)a.stats;
-    double sum = a.stats_are_f32 ? (double)f32[c] : a.stats[c];
-    double sum_sq = a.stats_are_f32 ? (double)f32[a.C + c] : a.stats[a.C + c];
-    struct cuda_bn_channel r =
-        cuda_bn_finalize(sum, sum_sq, a.M, a.weight[c], a.bias[c], a.running_mean[c],
-                         a.running_var[c], FF_BN_EPS, FF_BN_MOMENTUM);
-    a.mean[c] = r.mean;
-    a.invstd[c] = r.invstd;
-    a.scale[c] = r.scale;
-    a.shift[c] = r.shift;
-    a.running_mean[c] = r.running_mean;
-    a.running_var[c] = r.running_var;
+    if (c < f.C)
+        finalize_channel(f, c, true);
 }
 
 static __global__ void running_kernel(float *scale, float *shift, const float *weight,
@@ -171,12 +175,42 @@ static __global__ void running_kernel(float *scale, float *shift, const float *w
 template <class T, class U> struct apply_args {
     U *dst;
     const T *src, *residual;
-    const float *scale, *shift, *slope, *residual_scale, *residual_shift;
+    const float *slope;
+    const float *scale[2], *shift[2]; /* of src and residual; NULL: 1 and 0 */
+    cuda_finalize finalize[2];        /* what makes them; stats NULL: they are there */
     double *stats, *partial;
     unsigned int *tickets;
     int64_t M;
     int C;
 };
+
+/* Scale and shift of a column of the grid: threads 0 to 63 see to src's, the next 64 to
+ * the residual's. */
+struct column_affine {
+    float scale[2][TILE], shift[2][TILE];
+};
+
+template <class T, class U>
+static __device__ __forceinline__ void make_affine(column_affine *made,
+                                                   const apply_args<T, U> &a)
+{
+    unsigned int t = threadIdx.y * 8 + threadIdx.x, k = t / TILE, column = t % TILE;
+    int c = (int)(blockIdx.x * TILE + column);
+    if (k < 2 && c < a.C) {
+        float scale = 1, shift = 0;
+        if (a.finalize[k].stats) {
+            cuda_bn_channel r = finalize_channel(a.finalize[k], c, blockIdx.y == 0);
+            scale = r.scale;
+            shift = r.shift;
+        } else if (a.scale[k]) {
+            scale = a.scale[k][c];
+            shift = a.shift[k][c];
+        }
+        made->scale[k][column] = scale;
+        made->shift[k][column] = shift;
+    }
+    __syncthreads();
+}
 
 /* A thread's constants. */
 struct apply_channels {
@@ -208,15 +242,21 @@ apply8(float (&y)[LANES], const eight<T> &x, const eight<T> &residual,
 template <class T, class U, bool STATS>
 static __global__ void FF_TWO_BLOCKS apply_kernel(apply_args<T, U> a)
 {
+    __shared__ column_affine made;
     place p = my_place();
     float sum[2][LANES] = {{0}}, pivot[LANES] = {0};
+    make_affine(&made, a);
     if (p.c < a.C) {
         apply_channels k;
-        get8(k.scale, a.scale + p.c);
-        get8(k.shift, a.shift + p.c);
-        get_or(k.slope, a.slope, p.c, 1);
-        get_or(k.residual_scale, a.residual_scale, p.c, 1);
-        get_or(k.residual_shift, a.residual_shift, p.c, 0);
+        FF_UNROLL
+        for (int i = 0; i < LANES; i++) {
+            unsigned int column = threadIdx.x * LANES + (unsigned int)i;
+            k.scale[i] = made.scale[0][column];
+            k.shift[i] = made.shift[0][column];
+            k.residual_scale[i] = made.scale[1][column];
+            k.residual_shift[i] = made.shift[1][column];
+            k.slope[i] = a.slope ? a.slope[p.c + i] : 1;
+        }
         eight<T> x[AT_ONCE], r[AT_ONCE];
         if (STATS) {
             x[0] = load8(a.src + p.c);
@@ -265,33 +305,81 @@ static __global__ void FF_TWO_BLOCKS apply_kernel(apply_args<T, U> a)
 
 /* -- backward -- */
 
+/* One BN of it. */
+struct bwd_bn {
+    const float *mean, *invstd, *scale, *shift, *slope;
+    float *dweight, *dbias, *dslope;
+};
+
 template <class T, class U> struct bwd_args {
     T *dsrc;
     const U *ddst;
-    const T *src, *add;
-    float *dweight, *dbias, *dslope;
-    const float *mean, *invstd, *scale, *shift, *slope;
+    const T *src, *add, *next_src;
+    bwd_bn bn, next;
     double *partial;
     unsigned int *tickets;
     int64_t M;
     int C;
 };
 
+/* A thread's constants of one BN. */
+struct bwd_channels {
+    float mean[LANES], invstd[LANES], scale[LANES];
+    float shift[LANES], slope[LANES]; /* of PReLU alone */
+};
+
+template <bool PRELU>
+static __device__ __forceinline__ void get_channels(bwd_channels &k, const bwd_bn &bn,
+                                                    int c)
+{
+    get8(k.mean, bn.mean + c);
+    get8(k.invstd, bn.invstd + c);
+    get8(k.scale, bn.scale + c);
+    if (PRELU) {
+        get8(k.shift, bn.shift + c);
+        get8(k.slope, bn.slope + c);
+    }
+}
+
+/* What bn_bwd_reduce sums: dbias, dweight, and of PReLU dslope. */
+template <bool PRELU, int K>
+static __device__ __forceinline__ void
+add_sums(float (&sum)[K][LANES], const float (&dout)[LANES], const float (&x)[LANES],
+         const bwd_channels &k)
+{
+    FF_UNROLL
+    for (int i = 0; i < LANES; i++) {
+        float dy = dout[i];
+        if (PRELU) {
+            float pre = cuda_affine(x[i], k.scale[i], k.shift[i]);
+            sum[K - 1][i] += cuda_prelu_dslope(dy, pre);
+            dy = cuda_prelu_bwd(dy, pre, k.slope[i]);
+        }
+        sum[0][i] += dy;
+        sum[1][i] += dy * cuda_xhat(x[i], k.mean[i], k.invstd[i]);
+    }
+}
+
+template <bool PRELU, class T, class U, int K>
+static __device__ __forceinline__ void
+put_sums(const bwd_bn &bn, const float (&sum)[K][LANES], const bwd_args<T, U> &a)
+{
+    column_sums<K>(sum, a.partial, a.tickets, a.C, [&](int c, const double(&total)[K]) {
+        bn.dbias[c] = (float)total[0];
+        bn.dweight[c] = (float)total[1];
+        if (PRELU)
+            bn.dslope[c] = (float)total[K - 1];
+    });
+}
+
 template <class T, class U, bool PRELU>
 static __global__ void FF_TWO_BLOCKS bwd_reduce_kernel(bwd_args<T, U> a)
 {
-    enum { K = PRELU ? 3 : 2 };
     place p = my_place();
-    float sum[K][LANES] = {{0}};
+    float sum[PRELU ? 3 : 2][LANES] = {{0}};
     if (p.c < a.C) {
-        float mean[LANES], invstd[LANES], scale[LANES], shift[LANES], slope[LANES];
-        get8(mean, a.mean + p.c);
-        get8(invstd, a.invstd + p.c);
-        if (PRELU) {
-            get8(scale, a.scale + p.c);
-            get8(shift, a.shift + p.c);
-            get8(slope, a.slope + p.c);
-        }
+        bwd_channels k;
+        get_channels<PRELU>(k, a.bn, p.c);
         for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
             eight<T> x[AT_ONCE];
             eight<U> g[AT_ONCE];
@@ -308,81 +396,83 @@ static __global__ void FF_TWO_BLOCKS bwd_reduce_kernel(bwd_args<T, U> a)
                     float v[LANES], dy[LANES];
                     widen8(v, x[u]);
                     widen8(dy, g[u]);
+                    add_sums<PRELU>(sum, dy, v, k);
+                }
+        }
+    }
+    put_sums<PRELU>(a.bn, sum, a);
+}
+
+/* What an apply sums of the BN whose ddst it writes. */
+enum next_sums { NO_NEXT, NEXT, NEXT_PRELU };
+
+/* With sums there are four loads a row: one row at once is as many bytes under way, and
+ * fits 128 registers. A PReLU's sums do not: one block a multiprocessor then, and two
+ * rows. */
+template <class T, class U, bool PRELU, next_sums SUMS>
+static __global__ void __launch_bounds__(8 * ROWS, SUMS == NEXT_PRELU ? 1 : 2)
+    bwd_apply_kernel(bwd_args<T, U> a)
+{
+    enum { NOW = SUMS == NEXT ? 1 : AT_ONCE };
+    place p = my_place();
+    float sum[SUMS == NEXT_PRELU ? 3 : 2][LANES] = {{0}};
+    if (p.c < a.C) {
+        bwd_channels k, next;
+        float db[LANES], dw[LANES], per_row = 1.0f / (float)a.M;
+        get_channels<PRELU>(k, a.bn, p.c);
+        if (SUMS != NO_NEXT)
+            get_channels<SUMS == NEXT_PRELU>(next, a.next, p.c);
+        get8(db, a.bn.dbias + p.c);
+        get8(dw, a.bn.dweight + p.c);
+        FF_UNROLL
+        for (int i = 0; i < LANES; i++) {
+            db[i] *= per_row;
+            dw[i] *= per_row;
+        }
+        for (int64_t row = p.first; row < a.M; row += NOW * p.step) {
+            eight<T> x[NOW], more[NOW], next_x[NOW];
+            eight<U> g[NOW];
+            FF_UNROLL
+            for (int u = 0; u < NOW; u++)
+                if (row + u * p.step < a.M) {
+                    int64_t at = (row + u * p.step) * a.C + p.c;
+                    x[u] = load8(a.src + at);
+                    g[u] = load8(a.ddst + at);
+                    if (a.add)
+                        more[u] = load8(a.add + at);
+                    if (SUMS != NO_NEXT)
+                        next_x[u] = load8(a.next_src + at);
+                }
+            FF_UNROLL
+            for (int u = 0; u < NOW; u++)
+                if (row + u * p.step < a.M) {
+                    float v[LANES], dy[LANES], add[LANES] = {0}, dx[LANES];
+                    widen8(v, x[u]);
+                    widen8(dy, g[u]);
+                    if (a.add)
+                        widen8(add, more[u]);
                     FF_UNROLL
                     for (int i = 0; i < LANES; i++) {
-                        if (PRELU) {
-                            float pre = cuda_affine(v[i], scale[i], shift[i]);
-                            sum[K - 1][i] += cuda_prelu_dslope(dy[i], pre);
-                            dy[i] = cuda_prelu_bwd(dy[i], pre, slope[i]);
-                        }
-                        sum[0][i] += dy[i];
-                        sum[1][i] += dy[i] * cuda_xhat(v[i], mean[i], invstd[i]);
+                        if (PRELU)
+                            dy[i] = cuda_prelu_bwd(
+                                dy[i], cuda_affine(v[i], k.scale[i], k.shift[i]),
+                                k.slope[i]);
+                        dx[i] =
+                            add[i] +
+                            cuda_bn_bwd(dy[i], cuda_xhat(v[i], k.mean[i], k.invstd[i]),
+                                        k.scale[i], db[i], dw[i]);
+                        dx[i] = widen(narrow<T>(dx[i])); /* what is written */
+                    }
+                    put8(a.dsrc + (row + u * p.step) * a.C + p.c, dx);
+                    if (SUMS != NO_NEXT) {
+                        widen8(v, next_x[u]);
+                        add_sums<SUMS == NEXT_PRELU>(sum, dx, v, next);
                     }
                 }
         }
     }
-    column_sums<K>(sum, a.partial, a.tickets, a.C, [&](int c, const double(&total)[K]) {
-        a.dbias[c] = (float)total[0];
-        a.dweight[c] = (float)total[1];
-        if (PRELU)
-            a.dslope[c] = (float)total[K - 1];
-    });
-}
-
-template <class T, class U, bool PRELU>
-static __global__ void FF_TWO_BLOCKS bwd_apply_kernel(bwd_args<T, U> a)
-{
-    place p = my_place();
-    if (p.c >= a.C)
-        return;
-    float mean[LANES], invstd[LANES], scale[LANES], shift[LANES], slope[LANES];
-    float db[LANES], dw[LANES], per_row = 1.0f / (float)a.M;
-    get8(mean, a.mean + p.c);
-    get8(invstd, a.invstd + p.c);
-    get8(scale, a.scale + p.c);
-    if (PRELU) {
-        get8(shift, a.shift + p.c);
-        get8(slope, a.slope + p.c);
-    }
-    get8(db, a.dbias + p.c);
-    get8(dw, a.dweight + p.c);
-    FF_UNROLL
-    for (int i = 0; i < LANES; i++) {
-        db[i] *= per_row;
-        dw[i] *= per_row;
-    }
-    for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
-        eight<T> x[AT_ONCE], more[AT_ONCE];
-        eight<U> g[AT_ONCE];
-        FF_UNROLL
-        for (int u = 0; u < AT_ONCE; u++)
-            if (row + u * p.step < a.M) {
-                int64_t at = (row + u * p.step) * a.C + p.c;
-                x[u] = load8(a.src + at);
-                g[u] = load8(a.ddst + at);
-                if (a.add)
-                    more[u] = load8(a.add + at);
-            }
-        FF_UNROLL
-        for (int u = 0; u < AT_ONCE; u++)
-            if (row + u * p.step < a.M) {
-                float v[LANES], dy[LANES], add[LANES] = {0}, dx[LANES];
-                widen8(v, x[u]);
-                widen8(dy, g[u]);
-                if (a.add)
-                    widen8(add, more[u]);
-                FF_UNROLL
-                for (int i = 0; i < LANES; i++) {
-                    if (PRELU)
-                        dy[i] = cuda_prelu_bwd(
-                            dy[i], cuda_affine(v[i], scale[i], shift[i]), slope[i]);
-                    dx[i] =
-                        add[i] + cuda_bn_bwd(dy[i], cuda_xhat(v[i], mean[i], invstd[i]),
-                                             scale[i], db[i], dw[i]);
-                }
-                put8(a.dsrc + (row + u * p.step) * a.C + p.c, dx);
-            }
-    }
+    if (SUMS != NO_NEXT)
+        put_sums<SUMS == NEXT_PRELU>(a.next, sum, a);
 }
 
 /* -- entries -- */
@@ -394,8 +484,11 @@ static dim3 grid_for(const struct cuda_ctx *cu, int64_t M, int C, int a_processo
     return dim3(x, blocks_for(M, ROWS * AT_ONCE, most < 1 ? 1 : most));
 }
 
-/* Blocks a multiprocessor: of sums three, so that the last block has little to add. */
-enum { SUMS_A_PROCESSOR = 3, PLAIN_A_PROCESSOR = 8 };
+/* Blocks a multiprocessor: of sums three, so that the last block has little to add. Of
+ * the others four, two rounds of what is resident: one would leave processors idle at
+ * the end where some are slower, and each more repeats the start of a block, a load of
+ * the constants or a finalize. */
+enum { SUMS_A_PROCESSOR = 3, PLAIN_A_PROCESSOR = 4 };
 static const dim3 block_of(8, ROWS);
 
 static bool checked(struct cuda_ctx *cu, int64_t M, int C, int64_t count)
@@ -441,6 +534,7 @@ void cuda_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
     struct cuda_ctx *cu = cuda_of(ctx);
     if (!checked(cu, M, C, src->count))
         return;
+    cuda_bn_flush(cu, stats);
     cuda_bn_stats_are_f32(cu, stats, false);
     with_type(cuda_type_of(cu, src), [&](auto t) {
         using T = decltype(t);
@@ -450,11 +544,37 @@ void cuda_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
     });
 }
 
+static cuda_finalize *noted(struct cuda_ctx *cu, const struct ff_bn *bn)
+{
+    for (int i = 0; i < cu->finalize_count; i++)
+        if (cu->finalize[i].scale == bn->scale.data)
+            return &cu->finalize[i];
+    return NULL;
+}
+
+static cuda_finalize take(struct cuda_ctx *cu, cuda_finalize *f)
+{
+    cuda_finalize taken = *f;
+    *f = cu->finalize[--cu->finalize_count];
+    return taken;
+}
+
+void cuda_bn_flush(struct cuda_ctx *cu, const struct ff_tensor *stats)
+{
+    for (int i = cu->finalize_count - 1; i >= 0; i--) {
+        if (stats && cu->finalize[i].stats != stats->data)
+            continue;
+        cuda_finalize f = take(cu, &cu->finalize[i]);
+        launch(cu, "bn_finalize", finalize_kernel, dim3(blocks_for(f.C, 128, 1 << 20)),
+               dim3(128), f);
+    }
+}
+
 void cuda_bn_finalize_op(struct ff_ops_ctx *ctx, struct ff_bn *bn,
                          const struct ff_tensor *stats, int64_t M)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
-    finalize_args a = {as<float>(&bn->mean),
+    cuda_finalize f = {as<float>(&bn->mean),
                        as<float>(&bn->invstd),
                        as<float>(&bn->scale),
                        as<float>(&bn->shift),
@@ -462,18 +582,20 @@ void cuda_bn_finalize_op(struct ff_ops_ctx *ctx, struct ff_bn *bn,
                        as<float>(&bn->running_var),
                        as<const float>(&bn->weight),
                        as<const float>(&bn->bias),
-                       as<const double>(stats),
+                       stats->data,
                        false,
                        (double)M,
                        bn->C};
-    a.stats_are_f32 =
+    f.stats_are_f32 =
         cu->f32_stats[0] == stats->data || cu->f32_stats[1] == stats->data;
-    launch(cu, "bn_finalize", finalize_kernel, dim3(blocks_for(bn->C, 128, 1 << 20)),
-           dim3(128), a);
+    if (cu->finalize_count == 2 || noted(cu, bn))
+        cuda_bn_flush(cu, NULL);
+    cu->finalize[cu->finalize_count++] = f;
 }
 
 void cuda_bn_finalize_running(struct ff_ops_ctx *ctx, struct ff_bn *bn)
 {
+    cuda_bn_flush(cuda_of(ctx), NULL);
     launch(cuda_of(ctx), "bn_finalize_running", running_kernel,
            dim3(blocks_for(bn->C, 128, 1 << 20)), dim3(128), as<float>(&bn->scale),
            as<float>(&bn->shift), as<const float>(&bn->weight),
@@ -490,25 +612,35 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int C = bn->C;
     if (!checked(cu, M, C, src->count))
         return;
-    if (stats)
+    if (stats) { /* a column's last block writes what others may still have to read */
+        cuda_bn_flush(cu, stats);
         cuda_bn_stats_are_f32(cu, stats, false);
+    }
+    const struct ff_bn *bns[2] = {bn, residual ? residual_bn : NULL};
+    if (bns[1] && bns[1]->scale.data == bn->scale.data)
+        cuda_bn_flush(cu, NULL); /* else it would be done twice */
+    cuda_finalize finalize[2] = {};
+    for (int k = 0; k < 2; k++)
+        if (bns[k] && noted(cu, bns[k]))
+            finalize[k] = take(cu, noted(cu, bns[k]));
     with_types(cu, src, dst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);
-        apply_args<T, U> a = {
-            as<U>(dst),
-            as<const T>(src),
-            as<const T>(residual),
-            as<const float>(&bn->scale),
-            as<const float>(&bn->shift),
-            as<const float>(slope),
-            as<const float>(residual && residual_bn ? &residual_bn->scale : NULL),
-            as<const float>(residual && residual_bn ? &residual_bn->shift : NULL),
-            as<double>(stats),
-            cu->partial,
-            cu->state->tickets,
-            M,
-            C};
+        apply_args<T, U> a = {};
+        a.dst = as<U>(dst);
+        a.src = as<const T>(src);
+        a.residual = as<const T>(residual);
+        a.slope = as<const float>(slope);
+        for (int k = 0; k < 2; k++) {
+            a.scale[k] = as<const float>(bns[k] ? &bns[k]->scale : NULL);
+            a.shift[k] = as<const float>(bns[k] ? &bns[k]->shift : NULL);
+            a.finalize[k] = finalize[k];
+        }
+        a.stats = as<double>(stats);
+        a.partial = cu->partial;
+        a.tickets = cu->state->tickets;
+        a.M = M;
+        a.C = C;
         if (stats)
             launch(cu, "bn_apply", apply_kernel<T, U, true>,
                    grid_for(cu, M, C, SUMS_A_PROCESSOR), block_of, a);
@@ -518,23 +650,35 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     });
 }
 
+static bwd_bn bwd_bn_of(const struct ff_bn *bn, const struct ff_tensor *slope,
+                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
+                        const struct ff_tensor *dslope)
+{
+    bwd_bn b;
+    b.mean = as<const float>(&bn->mean);
+    b.invstd = as<const float>(&bn->invstd);
+    b.scale = as<const float>(&bn->scale);
+    b.shift = as<const float>(&bn->shift);
+    b.slope = as<const float>(slope);
+    b.dweight = as<float>(dweight);
+    b.dbias = as<float>(dbias);
+    b.dslope = as<float>(dslope);
+    return b;
+}
+
 template <class T, class U>
-static bwd_args<T, U> bwd_arguments(struct cuda_ctx *cu, const struct ff_tensor *ddst,
-                                    const struct ff_tensor *src, const struct ff_bn *bn,
-                                    const struct ff_tensor *slope, int64_t M)
+static bwd_args<T, U> bwd_arguments(struct cuda_ctx *cu, const bwd_bn &bn,
+                                    const struct ff_tensor *ddst,
+                                    const struct ff_tensor *src, int64_t M, int C)
 {
     bwd_args<T, U> a = {};
     a.ddst = as<const U>(ddst);
     a.src = as<const T>(src);
-    a.mean = as<const float>(&bn->mean);
-    a.invstd = as<const float>(&bn->invstd);
-    a.scale = as<const float>(&bn->scale);
-    a.shift = as<const float>(&bn->shift);
-    a.slope = as<const float>(slope);
+    a.bn = bn;
     a.partial = cu->partial;
     a.tickets = cu->state->tickets;
     a.M = M;
-    a.C = bn->C;
+    a.C = C;
     return a;
 }
 
@@ -545,40 +689,67 @@ void cuda_bn_bwd_reduce(struct ff_ops_ctx *ctx, struct ff_tensor *dweight,
                         int64_t M)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
+    bwd_bn b = bwd_bn_of(bn, slope, dweight, dbias, dslope);
+    cuda_bn_flush(cu, NULL);
     if (!checked(cu, M, bn->C, src->count))
         return;
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);
-        bwd_args<T, U> a = bwd_arguments<T, U>(cu, ddst, src, bn, slope, M);
-        a.dweight = as<float>(dweight);
-        a.dbias = as<float>(dbias);
-        a.dslope = as<float>(dslope);
         launch(cu, "bn_bwd_reduce",
                slope ? bwd_reduce_kernel<T, U, true> : bwd_reduce_kernel<T, U, false>,
-               grid_for(cu, M, bn->C, SUMS_A_PROCESSOR), block_of, a);
+               grid_for(cu, M, bn->C, SUMS_A_PROCESSOR), block_of,
+               bwd_arguments<T, U>(cu, b, ddst, src, M, bn->C));
     });
+}
+
+/* The kernels that there are: an apply with PReLU of its own takes no sums, and from
+ * another type none of a PReLU. */
+template <class T, class U>
+static void (*bwd_apply_for(bool prelu, next_sums *sums))(bwd_args<T, U>)
+{
+    if (*sums == NEXT_PRELU && !prelu)
+        if constexpr (sizeof(T) == sizeof(U))
+            return bwd_apply_kernel<T, U, false, NEXT_PRELU>;
+    if (*sums == NEXT && !prelu)
+        return bwd_apply_kernel<T, U, false, NEXT>;
+    *sums = NO_NEXT;
+    return prelu ? bwd_apply_kernel<T, U, true, NO_NEXT>
+                 : bwd_apply_kernel<T, U, false, NO_NEXT>;
 }
 
 void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                        const struct ff_tensor *ddst, const struct ff_tensor *src,
                        const struct ff_bn *bn, const struct ff_tensor *slope,
                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                       const struct ff_tensor *add, int64_t M)
+                       const struct ff_tensor *add, const struct ff_bn_next *next,
+                       int64_t M)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
+    bwd_bn b = bwd_bn_of(bn, slope, dweight, dbias, NULL);
+    next_sums sums = !next ? NO_NEXT : next->slope ? NEXT_PRELU : NEXT;
+    assert(!next || (next->bn->C == bn->C && next->src->count >= M * bn->C));
+    cuda_bn_flush(cu, NULL);
     if (!checked(cu, M, bn->C, src->count))
         return;
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);
-        bwd_args<T, U> a = bwd_arguments<T, U>(cu, ddst, src, bn, slope, M);
+        auto kernel = bwd_apply_for<T, U>(slope != NULL, &sums);
+        bwd_args<T, U> a = bwd_arguments<T, U>(cu, b, ddst, src, M, bn->C);
         a.dsrc = as<T>(dsrc);
         a.add = as<const T>(add);
-        a.dweight = as<float>(dweight);
-        a.dbias = as<float>(dbias);
-        launch(cu, "bn_bwd_apply",
-               slope ? bwd_apply_kernel<T, U, true> : bwd_apply_kernel<T, U, false>,
-               grid_for(cu, M, bn->C, PLAIN_A_PROCESSOR), block_of, a);
+        if (sums != NO_NEXT) {
+            a.next_src = as<const T>(next->src);
+            a.next = bwd_bn_of(next->bn, next->slope, next->dweight, next->dbias,
+                               next->dslope);
+        }
+        launch(cu, "bn_bwd_apply", kernel,
+               grid_for(cu, M, bn->C,
+                        sums != NO_NEXT ? SUMS_A_PROCESSOR : PLAIN_A_PROCESSOR),
+               block_of, a);
     });
+    if (next && sums == NO_NEXT)
+        cuda_bn_bwd_reduce(ctx, next->dweight, next->dbias, next->dslope, dsrc,
+                           next->src, next->bn, next->slope, M);
 }

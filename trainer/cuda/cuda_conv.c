@@ -423,6 +423,8 @@ void cuda_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv, struct ff_tenso
      * next statistics will be written. */
     float *sums = stats ? stats->data : (void *)cu->partial;
     cuda_cast_flush(cu, true);
+    if (stats)
+        cuda_bn_flush(cu, stats);
     execute(cu, &conv->forward, src->data, conv->packed, dst->data, sums,
             sums + conv->shape.K);
     if (stats && conv->has_stats)

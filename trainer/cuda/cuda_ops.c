@@ -84,6 +84,7 @@ static void free_tensor(struct ff_ops_ctx *ctx, struct ff_tensor *t)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     if (t->data) {
+        cuda_bn_flush(cu, NULL);
         cuda_bn_stats_are_f32(cu, t, false);
         cudaStreamSynchronize(cu->stream);
         cuda_step_forget(cu); /* it may name this memory */
@@ -99,6 +100,7 @@ static void upload(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *s
     size_t bytes = (size_t)dst->count * sizeof *src;
     void *to = dst->data, *wide = NULL;
     struct ff_err err = FF_ERR_INIT;
+    cuda_bn_flush(cu, NULL);
     if (dst->element_bytes != 4) {
         int rc = cuda_alloc_bytes(cu, &wide, bytes, &err);
         if (rc) {
@@ -125,6 +127,7 @@ static void download(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor 
     void *wide = NULL;
     struct ff_err err = FF_ERR_INIT;
     cuda_cast_flush(cu, false);
+    cuda_bn_flush(cu, NULL);
     if (src->element_bytes == 2) {
         int rc = cuda_alloc_bytes(cu, &wide, bytes, &err);
         if (rc) {
@@ -175,6 +178,7 @@ static int sync(struct ff_ops_ctx *ctx, struct ff_err *err)
     struct cuda_ctx *cu = cuda_of(ctx);
     cuda_cast_flush(cu, true);
     cuda_cast_flush(cu, false);
+    cuda_bn_flush(cu, NULL);
     FF_TRY_CUDA(cu, cudaStreamSynchronize(cu->stream));
     int code = cu->error.code;
     if (code && err)

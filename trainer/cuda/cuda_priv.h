@@ -59,6 +59,16 @@ struct cuda_report {
 
 /* -- the context -- */
 
+/* What a bn_finalize has to do, of the BN's tensors, (C). */
+struct cuda_finalize {
+    float *mean, *invstd, *scale, *shift, *running_mean, *running_var;
+    const float *weight, *bias;
+    const void *stats;  /* (2, C) f64, or f32 in the first half of its bytes */
+    bool stats_are_f32; /* when finalize was called */
+    double M;
+    int C;
+};
+
 struct cuda_ctx {
     int device, multiprocessors;
     enum cuda_type type; /* of activations */
@@ -102,6 +112,9 @@ struct cuda_ctx {
     /* Weight and gradient casts that wait to be done in one kernel; see cuda_cast.cu.
      */
     struct cuda_casts *casts;
+    /* Noted, to be done by the bn_apply that follows; see cuda_bn.cu. */
+    struct cuda_finalize finalize[2];
+    int finalize_count;
 
     struct cuda_lease *lease; /* NULL where none could be had */
     struct cuda_nvml *nvml;   /* NULL where the driver has none */
@@ -204,6 +217,9 @@ void cuda_bn_stats_are_f32(struct cuda_ctx *cu, const struct ff_tensor *stats,
                            bool f32);
 void cuda_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
                    const struct ff_tensor *src, int64_t M, int C);
+/* Does the noted finalizes that read stats; NULL: all. The rule stands in cuda_bn.cu.
+ */
+void cuda_bn_flush(struct cuda_ctx *cu, const struct ff_tensor *stats);
 void cuda_bn_finalize_op(struct ff_ops_ctx *ctx, struct ff_bn *bn,
                          const struct ff_tensor *stats, int64_t M);
 void cuda_bn_finalize_running(struct ff_ops_ctx *ctx, struct ff_bn *bn);
@@ -220,7 +236,8 @@ void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                        const struct ff_tensor *ddst, const struct ff_tensor *src,
                        const struct ff_bn *bn, const struct ff_tensor *slope,
                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                       const struct ff_tensor *add, int64_t M);
+                       const struct ff_tensor *add, const struct ff_bn_next *next,
+                       int64_t M);
 
 void cuda_linear_close(struct cuda_ctx *cu);
 void cuda_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,

@@ -131,6 +131,7 @@ void cuda_sgd_op(struct ff_ops_ctx *ctx, struct ff_tensor *weight,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     cuda_cast_flush(cu, false);
+    cuda_bn_flush(cu, NULL);
     sgd_args a = {as<float>(weight),
                   as<float>(velocity),
                   as<const float>(dweight),

@@ -171,6 +171,14 @@ void cuda_step_close(struct cuda_ctx *cu)
 
 /* -- running -- */
 
+/* Queues the step's ops and what they left noted. */
+static void queue_all(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
+{
+    queue(arg);
+    cuda_cast_flush(cu, true);
+    cuda_bn_flush(cu, NULL);
+}
+
 static bool capture(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
 {
     cudaGraph_t graph = NULL;
@@ -179,8 +187,7 @@ static bool capture(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
                      cudaStreamBeginCapture(cu->stream, cudaStreamCaptureModeRelaxed)))
         return false;
     cu->capturing = true;
-    queue(arg);
-    cuda_cast_flush(cu, true);
+    queue_all(cu, queue, arg);
     cu->capturing = false;
     bool ended = FF_TRY_CUDA(cu, cudaStreamEndCapture(cu->stream, &graph));
     if (ended)
@@ -199,9 +206,9 @@ void cuda_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
     if (cu->error.code || !cuda_step_reserve(cu, step->N, step->image_bytes) ||
         !cuda_step_stage(cu, step) || !queue)
         return;
+    cuda_bn_flush(cu, NULL); /* not of this step: a replay would do it again */
     if (cu->runs == 0) {
-        queue(arg);
-        cuda_cast_flush(cu, true);
+        queue_all(cu, queue, arg);
         cu->runs = 1;
         return;
     }
