@@ -110,6 +110,9 @@ struct ff_ops {
     int input_channels;   /* of the network's input: 3, or more with zeros */
     int activation_bytes; /* 4 (f32) or 2 (fp16, bf16) */
     bool overlaps; /* a step's result comes late: ask for it once the next is queued */
+    /* conv_bwd_weights runs beside the ops that follow; one that writes its ddst waits
+     * for it. */
+    bool weights_beside;
 
     void (*destroy)(struct ff_ops_ctx *ctx);
     /* One line on device, library version and instruction set, for the record.
