@@ -286,7 +286,8 @@ struct ff_ops_options {
     const char *device; /* GPU number or UUID; NULL = the first */
     bool nondeterministic;
     bool tf32;          /* f32 products may be taken in TF32, on cuda */
-    bool engine_search; /* on cuda: as the parameter of that name */
+    bool engine_search;  /* on cuda: as the parameter of that name */
+    bool weights_beside; /* the same */
 };
 
 /* Opens a backend; auto picks the first that works and says which and why in *reason

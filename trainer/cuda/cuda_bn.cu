@@ -490,6 +490,7 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int C = bn->C;
     if (!checked(cu, M, C, src->count))
         return;
+    cuda_side_spare(cu, dst);
     if (stats)
         cuda_bn_stats_are_f32(cu, stats, false);
     with_types(cu, src, dst, [&](auto t, auto u) {
@@ -569,6 +570,7 @@ void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
     struct cuda_ctx *cu = cuda_of(ctx);
     if (!checked(cu, M, bn->C, src->count))
         return;
+    cuda_side_spare(cu, dsrc);
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);

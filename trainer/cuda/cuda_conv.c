@@ -6,7 +6,10 @@
  * being resumed, then in the cache file of this device, else it is timed here and
  * noted. The channel sums come out of the forward pass's own epilogue where cuDNN has
  * an engine for that and it is faster than the fastest plain one with a pass over the
- * result behind it; that there is none, or that it is not, is a choice too. */
+ * result behind it; that there is none, or that it is not, is a choice too.
+ *
+ * With a side stream (cuda_side.c) the weights' gradients have a handle of their own:
+ * nothing of cuDNN's is shared between two streams. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +26,8 @@
 #define OWN_STATS "own" /* a plain engine and a pass over its result are faster */
 
 struct cuda_dnn {
-    cudnnHandle_t handle;
-    struct dnn_target target;
+    cudnnHandle_t handle, side_handle; /* the second one of the side stream, or NULL */
+    struct dnn_target target, side_target;
     struct cuda_choices_device device;
     struct cuda_choices choices; /* of this run; what is asked for first */
     struct cuda_choices cache;
@@ -42,19 +45,30 @@ struct ff_conv {
     int64_t weight_count;
 };
 
+static int open_handle(cudnnHandle_t *handle, struct dnn_target *target,
+                       cudaStream_t stream, struct ff_err *err)
+{
+    cudnnStatus_t status = cudnnCreate(handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnSetStream(*handle, stream);
+    if (status != CUDNN_STATUS_SUCCESS)
+        return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
+    dnn_target_open(target, *handle);
+    target->workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    return 0;
+}
+
 int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn = calloc(1, sizeof *d);
     struct cudaDeviceProp properties;
     if (!d)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
-    cudnnStatus_t status = cudnnCreate(&d->handle);
-    if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnSetStream(d->handle, cu->stream);
-    if (status != CUDNN_STATUS_SUCCESS)
-        return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
-    dnn_target_open(&d->target, d->handle);
-    d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    int rc = open_handle(&d->handle, &d->target, cu->stream, err);
+    if (!rc && cu->side.stream)
+        rc = open_handle(&d->side_handle, &d->side_target, cu->side.stream, err);
+    if (rc)
+        return rc;
     d->search = cu->engine_search;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
@@ -91,8 +105,11 @@ void cuda_conv_close(struct cuda_ctx *cu)
     cuda_choices_fini(&d->choices);
     cuda_choices_fini(&d->cache);
     dnn_target_close(&d->target);
+    dnn_target_close(&d->side_target);
     if (d->handle)
         cudnnDestroy(d->handle);
+    if (d->side_handle)
+        cudnnDestroy(d->side_handle);
     free((void *)d->device.name);
     free(d);
     cu->dnn = NULL;
@@ -241,6 +258,8 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
     struct cuda_dnn *d = cu->dnn;
     const struct dnn_problem problem = {*shape, cu->type, kind, cu->deterministic,
                                         cu->tf32};
+    bool beside = kind == DNN_BWD_WEIGHTS && d->side_handle;
+    const struct dnn_target *target = beside ? &d->side_target : &d->target;
     char text[DNN_PROBLEM_TEXT];
     int rc = 0;
     *plan = NULL;
@@ -251,7 +270,7 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
         /* A cache that another version wrote, or a hand, is no reason to stop. */
         rc = !cached ? FF_EDATA
              : is_engine(kind, cached)
-                 ? dnn_plan_create(plan, &d->target, &problem, cached, &inner)
+                 ? dnn_plan_create(plan, target, &problem, cached, &inner)
                  : 0;
         if (!rc)
             rc = cuda_choices_set(&d->choices, text, cached, err);
@@ -266,9 +285,10 @@ static int make_plan(struct cuda_ctx *cu, struct dnn_plan **plan,
     if (!is_engine(kind, choice))
         return 0;
     if (!*plan)
-        rc = dnn_plan_create(plan, &d->target, &problem, choice, err);
+        rc = dnn_plan_create(plan, target, &problem, choice, err);
     if (!rc)
-        rc = cuda_workspace(cu, (size_t)dnn_plan_workspace_bytes(*plan), err);
+        rc = cuda_workspace_grow(cu, beside ? &cu->side.workspace : &cu->workspace,
+                                 (size_t)dnn_plan_workspace_bytes(*plan), err);
     return rc;
 }
 
@@ -276,6 +296,8 @@ void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 {
     if (!conv)
         return;
+    cuda_side_join(cuda_of(ctx));
+    cudaStreamSynchronize(cuda_of(ctx)->stream);
     cuda_step_forget(cuda_of(ctx));
     dnn_plan_destroy(conv->forward);
     dnn_plan_destroy(conv->by_data);
@@ -337,12 +359,14 @@ void cuda_conv_pack(struct ff_ops_ctx *ctx, struct ff_conv *conv,
                         conv->weight_count);
 }
 
-static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, void *x, void *w,
-                    void *y, float *sum, float *sum_sq)
+/* beside: on the side stream, for which the plan was made. */
+static void execute(struct cuda_ctx *cu, struct dnn_plan *plan, bool beside, void *x,
+                    void *w, void *y, float *sum, float *sum_sq)
 {
     struct ff_err err = FF_ERR_INIT;
-    int rc = dnn_plan_execute(plan, cu->dnn->handle, cu->workspace, x, w, y, sum,
-                              sum_sq, &err);
+    int rc = dnn_plan_execute(plan, beside ? cu->dnn->side_handle : cu->dnn->handle,
+                              beside ? cu->side.workspace.data : cu->workspace.data, x,
+                              w, y, sum, sum_sq, &err);
     if (rc)
         cuda_fail(cu, rc, &err);
 }
@@ -356,7 +380,8 @@ void cuda_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv, struct ff_tenso
      * next statistics will be written. */
     float *sums = stats ? stats->data : (void *)cu->partial;
     cuda_cast_flush(cu, true);
-    execute(cu, conv->forward, src->data, conv->packed, dst->data, sums,
+    cuda_side_spare(cu, dst);
+    execute(cu, conv->forward, false, src->data, conv->packed, dst->data, sums,
             sums + conv->shape.K);
     if (stats && conv->has_stats)
         cuda_bn_stats_are_f32(cu, stats, true);
@@ -372,7 +397,8 @@ void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     const struct ff_conv_shape *s = &conv->shape;
     assert(conv->by_data); /* not of the pixels */
     cuda_cast_flush(cu, true);
-    execute(cu, conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
+    cuda_side_spare(cu, dsrc);
+    execute(cu, conv->by_data, false, dsrc->data, conv->packed, ddst->data, NULL, NULL);
     if (add)
         cuda_add(cu, dsrc->data, add->data, cu->type,
                  (int64_t)s->N * s->H * s->W * s->C);
@@ -384,7 +410,10 @@ void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     void *out = conv->dweight ? conv->dweight : dweight->data;
-    execute(cu, conv->by_weights, src->data, out, ddst->data, NULL, NULL);
+    cuda_side_begin(cu);
+    execute(cu, conv->by_weights, cu->side.stream, src->data, out, ddst->data, NULL,
+            NULL);
+    cuda_side_end(cu, src, ddst);
     if (conv->dweight)
         cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, conv->weight_count);
 }

@@ -9,7 +9,8 @@
  * The first step runs op by op (libraries load their kernels then), the second is
  * captured, all others are replays. The loss is known to the host by an event behind
  * the kernel that writes it; the result of a step is read once a later loss is known,
- * or the stream has run dry. */
+ * or the stream has run dry. No step leaves anything on the side stream: a capture ends
+ * joined, and a graph may be launched. */
 #include <math.h>
 #include <string.h>
 
@@ -174,6 +175,9 @@ void cuda_step_close(struct cuda_ctx *cu)
 static bool capture(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
 {
     cudaGraph_t graph = NULL;
+    /* Kernels are captured with the priorities of their streams. */
+    unsigned long long flags =
+        cu->side.stream ? cudaGraphInstantiateFlagUseNodePriority : 0;
     /* Relaxed: other threads of the process may call the runtime meanwhile. */
     if (!FF_TRY_CUDA(cu,
                      cudaStreamBeginCapture(cu->stream, cudaStreamCaptureModeRelaxed)))
@@ -181,10 +185,11 @@ static bool capture(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
     cu->capturing = true;
     queue(arg);
     cuda_cast_flush(cu, true);
+    cuda_side_join(cu);
     cu->capturing = false;
     bool ended = FF_TRY_CUDA(cu, cudaStreamEndCapture(cu->stream, &graph));
     if (ended)
-        FF_TRY_CUDA(cu, cudaGraphInstantiate(&cu->graph, graph, 0));
+        FF_TRY_CUDA(cu, cudaGraphInstantiate(&cu->graph, graph, flags));
     if (graph)
         cudaGraphDestroy(graph);
     return cu->graph != NULL;
@@ -199,9 +204,11 @@ void cuda_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
     if (cu->error.code || !cuda_step_reserve(cu, step->N, step->image_bytes) ||
         !cuda_step_stage(cu, step) || !queue)
         return;
+    cuda_side_join(cu); /* what was queued between steps */
     if (cu->runs == 0) {
         queue(arg);
         cuda_cast_flush(cu, true);
+        cuda_side_join(cu);
         cu->runs = 1;
         return;
     }
