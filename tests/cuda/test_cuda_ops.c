@@ -311,6 +311,157 @@ Test(cuda_bn, running_statistics_give_scale_and_shift)
     side_close(&ref);
 }
 
+/* -- weights' gradients on the side stream -- */
+
+/* Small enough for one of the tensors to be another's: src and ddst (N, H, W, C) are
+ * also rows of a BN, the network's input, and one side of a linear layer. */
+enum { SIDE_N = 2, SIDE_H = 4, SIDE_C = 8, SIDE_ROWS = SIDE_N * SIDE_H * SIDE_H };
+enum { SIDE_COUNT = SIDE_ROWS * SIDE_C, SIDE_WEIGHTS = 9 * SIDE_C * SIDE_C };
+
+struct beside {
+    struct side s;
+    struct ff_conv *conv;
+    struct ff_tensor read[2], other[2], dweight, weight, wide, narrow;
+    struct bn_values bn;
+};
+
+static struct ff_tensor random_activation(struct side *s, const char *stream)
+{
+    float *values = random_values(stream, SIDE_COUNT, 0, 1);
+    struct ff_tensor t = put_activation(s, values, SIDE_COUNT);
+    free(values);
+    return t;
+}
+
+static void beside_open(struct beside *b, bool beside)
+{
+    const struct ff_ops_options options = {.backend = FF_BACKEND_CUDA,
+                                           .threads = 1,
+                                           .precision = FF_PRECISION_FP32,
+                                           .weights_beside = beside};
+    const struct ff_conv_shape shape = {SIDE_N, SIDE_C, SIDE_H, SIDE_H, SIDE_C, 3,
+                                        3,      1,      1,      1,      0};
+    struct side *s = &b->s;
+    *s = cuda_open_with(&options);
+    cr_assert(eq(int, s->ops->weights_beside, beside));
+    cr_assert(eq(int, s->ops->conv_create(s->ctx, &b->conv, &shape, true, NULL), 0));
+    for (int i = 0; i < 2; i++) {
+        b->read[i] = random_activation(s, "read");
+        b->other[i] = random_activation(s, i ? "other" : "another");
+    }
+    b->weight = put_random(s, "weight", SIDE_COUNT * 4, 0, 0.1);
+    b->dweight = poisoned(s, SIDE_WEIGHTS);
+    b->wide = put_random(s, "wide", SIDE_COUNT * 4, 0, 1);
+    b->narrow = put_random(s, "narrow", 16, 0, 1);
+    s->ops->conv_pack(s->ctx, b->conv, &b->weight);
+    make_values(&b->bn, s, SIDE_ROWS, SIDE_C, false);
+    b->bn.src = random_activation(s, "src");
+    b->bn.residual = random_activation(s, "residual");
+    b->bn.ddst = random_activation(s, "ddst");
+    b->bn.add = random_activation(s, "add");
+}
+
+static void beside_close(struct beside *b)
+{
+    struct side *s = &b->s;
+    s->ops->conv_destroy(s->ctx, b->conv);
+    free_values(s, &b->bn);
+    FREE_ALL(s, &b->read[0], &b->read[1], &b->other[0], &b->other[1], &b->weight,
+             &b->dweight, &b->wide, &b->narrow);
+    side_close(s);
+}
+
+enum write { CONV_FWD, CONV_BWD_DATA, BN, BN_BWD, LINEAR, LINEAR_BWD, INPUT, UPLOAD };
+enum { WRITES = UPLOAD + 1 };
+
+/* An op of each kind that writes an activation or its gradient, on *t. */
+static void write_over(struct beside *b, enum write write, struct ff_tensor *t)
+{
+    static const uint8_t pixels[SIDE_ROWS * 3];
+    static const float zeros[SIDE_COUNT];
+    const struct ff_ops *ops = b->s.ops;
+    struct ff_ops_ctx *ctx = b->s.ctx;
+    struct bn_values bn = b->bn;
+    struct ff_tensor small = ff_tensor_view(&b->other[1], 0, SIDE_N * SIDE_C);
+    int columns = SIDE_COUNT / SIDE_N; /* (N, columns) = (N, 8) (columns, 8)' */
+    switch (write) {
+    case CONV_FWD: ops->conv_fwd(ctx, b->conv, t, &b->other[0], NULL); break;
+    case CONV_BWD_DATA: ops->conv_bwd_data(ctx, b->conv, t, &b->other[0], NULL); break;
+    case BN:
+        bn.dst = *t;
+        run_bn(&b->s, &bn, 0, SIDE_ROWS, SIDE_C);
+        break;
+    case BN_BWD:
+        bn.dsrc = *t;
+        run_bn(&b->s, &bn, 0, SIDE_ROWS, SIDE_C);
+        break;
+    case LINEAR:
+        ops->linear_fwd(ctx, t, &small, &b->wide, NULL, SIDE_N, SIDE_C, columns);
+        break;
+    case LINEAR_BWD:
+        ops->linear_bwd(ctx, t, &b->wide, &b->narrow, &small, &b->other[0], &b->weight,
+                        SIDE_N, columns, SIDE_C);
+        break;
+    case INPUT: ops->input(ctx, t, pixels, NULL, SIDE_N, SIDE_H, SIDE_H); break;
+    case UPLOAD: ops->upload(ctx, t, zeros); break;
+    }
+}
+
+/* A weights' gradient of what ops have queued for it, not yet there at the call. */
+static void queue_pass(struct beside *b, struct ff_tensor *dweight)
+{
+    for (int i = 0; i < 2; i++)
+        b->s.ops->conv_fwd(b->s.ctx, b->conv, &b->read[i], &b->other[i], NULL);
+    b->s.ops->conv_bwd_weights(b->s.ctx, b->conv, dweight, &b->read[0], &b->read[1]);
+}
+
+/* Whatever is written next on what it reads. */
+Test(cuda_side, what_a_pass_reads_is_spared)
+{
+    enum { TIMES = 12 }; /* the emulator's order of streams changes */
+    struct beside b;
+    beside_open(&b, false);
+    queue_pass(&b, &b.dweight);
+    float *want = take(&b.s, &b.dweight);
+    beside_close(&b);
+    beside_open(&b, true);
+    for (int write = 0; write < WRITES; write++)
+        for (int i = 0; i < 2 * TIMES; i++) {
+            queue_pass(&b, &b.dweight);
+            write_over(&b, (enum write)write, &b.read[i % 2]);
+            float *got = take(&b.s, &b.dweight);
+            cr_assert(memcmp(got, want, SIDE_WEIGHTS * sizeof *got) == 0, "op %d on %s",
+                      write, i % 2 ? "ddst" : "src");
+            free(got);
+        }
+    free(want);
+    beside_close(&b);
+}
+
+/* More passes under way than are kept account of. */
+Test(cuda_side, many_passes_are_waited_for)
+{
+    enum { MANY = 200 };
+    struct beside b;
+    struct ff_tensor dweight[MANY];
+    beside_open(&b, true);
+    for (int i = 0; i < MANY; i++)
+        dweight[i] = poisoned(&b.s, SIDE_WEIGHTS);
+    queue_pass(&b, &dweight[0]);
+    for (int i = 1; i < MANY; i++)
+        b.s.ops->conv_bwd_weights(b.s.ctx, b.conv, &dweight[i], &b.read[0], &b.read[1]);
+    write_over(&b, CONV_BWD_DATA, &b.read[0]);
+    float *want = take(&b.s, &dweight[0]);
+    for (int i = 0; i < MANY; i++) {
+        float *got = take(&b.s, &dweight[i]);
+        cr_assert(memcmp(got, want, SIDE_WEIGHTS * sizeof *got) == 0, "pass %d", i);
+        b.s.ops->free(b.s.ctx, &dweight[i]);
+        free(got);
+    }
+    free(want);
+    beside_close(&b);
+}
+
 /* -- linear, input -- */
 
 Test(cuda_linear, matches_ref)
