@@ -617,6 +617,7 @@ Test(cuda_train, weights_beside_change_no_bit_op_by_op)
 
 struct queued {
     struct net *net;
+    bool updates;
     struct ff_sgd sgd;
 };
 
@@ -629,14 +630,16 @@ static void queue_step(void *arg)
     net->ops->head_fwd(net->ctx, net->head, e, &net->weight, NULL);
     net->ops->head_bwd(net->ctx, net->head, &net->dembedding, e, &net->weight);
     ff_model_backward(m, &net->dembedding);
+    if (!q->updates)
+        return;
     net->ops->grad_check(net->ctx, &m->dweight, net->head);
     net->ops->sgd(net->ctx, &m->weight, &m->velocity, &m->dweight, &q->sgd);
     net->ops->head_update(net->ctx, net->head, &net->weight, &net->velocity, &q->sgd);
     ff_model_pack(m);
 }
 
-/* Gradients that are still under way when a step is run, captured, and replayed. */
-Test(cuda_train, weights_beside_may_be_under_way_before_a_step)
+/* Steps with gradients under way before them, and, without an update, behind them. */
+static void same_between_steps(bool updates)
 {
     enum { N = 4, D = 16, STEPS = 6 };
     struct net net[2];
@@ -649,7 +652,7 @@ Test(cuda_train, weights_beside_may_be_under_way_before_a_step)
                                                .threads = 1,
                                                .precision = FF_PRECISION_FP32,
                                                .weights_beside = k};
-        struct queued q = {&net[k], {.momentum = 0.9, .clip_norm = 5}};
+        struct queued q = {&net[k], updates, {.momentum = 0.9, .clip_norm = 5}};
         net_open_with(&net[k], &options, &config, N, true);
         net_open_head(&net[k], &shape);
         net_fill(&net[k]);
@@ -661,14 +664,23 @@ Test(cuda_train, weights_beside_may_be_under_way_before_a_step)
                                            .flip = flip,
                                            .label = label,
                                            .lr = 0.01};
-            net_gradients(&net[k], pixels, flip, label);
+            if (updates)
+                net_gradients(&net[k], pixels, flip, label);
             net[k].ops->step(net[k].ctx, &values, queue_step, &q);
             cr_assert(isfinite(net[k].ops->loss(net[k].ctx)));
         }
         cr_assert(eq(int, net[k].ops->sync(net[k].ctx, NULL), 0));
     }
+    same_values(&net[0], &net[0].model->dweight, &net[1], &net[1].model->dweight,
+                "dweight");
     same_values(&net[0], &net[0].model->weight, &net[1], &net[1].model->weight,
                 "weight");
     for (int k = 0; k < 2; k++)
         net_close(&net[k]);
+}
+
+Test(cuda_train, weights_beside_may_be_under_way_between_steps)
+{
+    same_between_steps(true);
+    same_between_steps(false);
 }

@@ -10,8 +10,8 @@
  * waited for: `forked` is waited for at once, and a place in the ring is used again
  * only after the main stream has been told to wait for the pass that had it.
  *
- * In a capture fork and join become edges of the graph. It may name no event from
- * outside, and must end joined: cuda_step.c joins before and after. */
+ * In a capture fork and join become edges of the graph. It may wait for no event from
+ * outside, and must end joined: cuda_step.c joins before it and at its end. */
 #include <assert.h>
 
 #include "cuda_priv.h"

@@ -9,8 +9,8 @@
  * The first step runs op by op (libraries load their kernels then), the second is
  * captured, all others are replays. The loss is known to the host by an event behind
  * the kernel that writes it; the result of a step is read once a later loss is known,
- * or the stream has run dry. No step leaves anything on the side stream: a capture ends
- * joined, and a graph may be launched. */
+ * or the stream has run dry. A capture and the launch of its graph begin with nothing
+ * under way on the side stream, and end so. */
 #include <math.h>
 #include <string.h>
 
@@ -204,11 +204,10 @@ void cuda_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
     if (cu->error.code || !cuda_step_reserve(cu, step->N, step->image_bytes) ||
         !cuda_step_stage(cu, step) || !queue)
         return;
-    cuda_side_join(cu); /* what was queued between steps */
+    cuda_side_join(cu);
     if (cu->runs == 0) {
         queue(arg);
         cuda_cast_flush(cu, true);
-        cuda_side_join(cu);
         cu->runs = 1;
         return;
     }
