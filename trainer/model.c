@@ -254,7 +254,10 @@ static void scratch(struct builder *b)
     if (m->training) {
         own(b, &net->dout, b->largest_activation, (int)bytes);
         own(b, &net->da, b->largest_activation, (int)bytes);
-        own(b, &net->dz, b->largest_activation, (int)bytes);
+        own(b, &net->dz_memory[0], b->largest_activation, (int)bytes);
+        net->dz_memory[1] = net->dz_memory[0];
+        if (m->ops->weights_beside)
+            own(b, &net->dz_memory[1], b->largest_activation, (int)bytes);
         own(b, &net->dfeatures, N * net->F, 4);
         own(b, &net->dlinear, N * D, 4);
         own(b, &net->stats, 2 * b->widest, 8);
@@ -421,6 +424,7 @@ void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
     m->ops->conv_bwd_weights(m->ctx, conv->plan, &conv->dweight, src, ddst);
     if (dsrc)
         m->ops->conv_bwd_data(m->ctx, conv->plan, dsrc, ddst, add);
+    m->net->dz = m->net->dz_memory[m->net->dz_turn ^= 1];
 }
 
 /* The linear layer's bias, or NULL where the network has none. */
@@ -451,6 +455,7 @@ const struct ff_tensor *ff_model_forward(struct ff_model *m, const uint8_t *pixe
 void ff_model_backward(struct ff_model *m, const struct ff_tensor *dembedding)
 {
     struct ff_net *net = m->net;
+    net->dz = net->dz_memory[net->dz_turn = 0]; /* the same at every step */
     ff_pass_bn_backward(m, &net->dlinear, dembedding, &net->linear, &net->embedding_bn,
                         NULL, NULL, NULL);
     m->ops->linear_bwd(m->ctx, &net->dfeatures, &net->dfc_weight,

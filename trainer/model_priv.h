@@ -68,6 +68,8 @@ struct ff_net {
     struct ff_tensor *owned;             /* what ff_model_destroy frees */
     int owned_count, owned_capacity;
     struct ff_tensor pool[POOL_SLOTS]; /* eval mode: activations shared by all blocks */
+    struct ff_tensor dz_memory[2];     /* what dz is in turns: the same, or two */
+    int dz_turn;
 };
 
 /* -- building (model.c) -- */
@@ -131,7 +133,8 @@ void ff_pass_bn_backward_next(struct ff_model *m, struct ff_tensor *dsrc,
                               struct bn_layer *layer, struct prelu_layer *prelu,
                               const struct ff_tensor *add,
                               const struct ff_bn_next *next);
-/* Gradient of the weights, and where dsrc is not NULL of src, plus add. */
+/* Gradient of the weights, and where dsrc is not NULL of src, plus add. Gives net->dz
+ * up: it is other memory from then on where ddst may still be read. */
 void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
                            struct ff_tensor *dsrc, const struct ff_tensor *src,
                            const struct ff_tensor *ddst, const struct ff_tensor *add);

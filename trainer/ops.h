@@ -120,6 +120,9 @@ struct ff_ops {
     int input_channels;   /* of the network's input: 3, or more with zeros */
     int activation_bytes; /* 4 (f32) or 2 (fp16, bf16) */
     bool overlaps; /* a step's result comes late: ask for it once the next is queued */
+    /* conv_bwd_weights runs beside the ops that follow; one that writes its ddst waits
+     * for it. */
+    bool weights_beside;
 
     void (*destroy)(struct ff_ops_ctx *ctx);
     /* One line on device, library version and instruction set, for the record.
@@ -295,7 +298,8 @@ struct ff_ops_options {
     const char *device; /* GPU number or UUID; NULL = the first */
     bool nondeterministic;
     bool tf32;          /* f32 products may be taken in TF32, on cuda */
-    bool engine_search; /* on cuda: as the parameter of that name */
+    bool engine_search;  /* on cuda: as the parameter of that name */
+    bool weights_beside; /* the same */
 };
 
 /* Opens a backend; auto picks the first that works and says which and why in *reason

@@ -214,7 +214,8 @@ static int set_up(struct ff_train *run, struct ff_err *err)
                                            .device = p->device,
                                            .nondeterministic = !p->deterministic,
                                            .tf32 = p->tf32,
-                                           .engine_search = p->engine_search};
+                                           .engine_search = p->engine_search,
+                                           .weights_beside = p->weights_beside};
     rc = ff_ops_open(&run->ops, &run->ctx, &run->backend_reason, &backend, err);
     if (rc)
         return rc;

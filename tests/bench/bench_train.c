@@ -392,7 +392,8 @@ static int set_up(struct bench *b, struct ff_err *err)
                                            .device = b->params.device,
                                            .nondeterministic = !b->params.deterministic,
                                            .tf32 = b->params.tf32,
-                                           .engine_search = b->params.engine_search};
+                                           .engine_search = b->params.engine_search,
+                                           .weights_beside = b->params.weights_beside};
     int rc = ff_ops_open(&b->ops, &b->ctx, &reason, &options, err);
     if (rc)
         return rc;

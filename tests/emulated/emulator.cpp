@@ -10,6 +10,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -246,39 +247,82 @@ static void run_grid(dim3 grid, dim3 block, unsigned int at_once,
 /* -- streams, events, graphs -- */
 
 struct CUevent_st {
-    uint64_t recorded, done;
+    uint64_t recorded, done; /* numbers of records: queued, reached */
     CUstream_st *stream;
+    uint64_t capture; /* of the last record, or 0; the node that it stands behind */
+    int node;
 };
 
+/* Something in a stream's queue: work, or a wait for a record of an event. */
 struct item {
     std::function<void()> work;
-    CUevent_st *record; /* of an event that the graph records for the host */
+    CUevent_st *wait;
+    uint64_t number;
+};
+
+/* A node of a graph: work, an event that it records for the host, or neither. */
+struct node {
+    std::function<void()> work;
+    CUevent_st *record;
+    std::vector<int> after; /* earlier nodes */
+    bool forked;            /* from a stream that joined the capture */
+};
+
+struct capture {
+    uint64_t number;
+    CUstream_st *origin;
+    std::vector<node> nodes;
 };
 
 struct CUstream_st {
-    std::deque<std::function<void()>> queue;
-    bool capturing;
-    std::vector<item> captured;
+    std::deque<item> queue;
+    std::shared_ptr<capture> captured; /* the capture that it takes part in */
+    int last;                          /* its last node there, -1 none yet */
 };
 
 struct CUgraph_st {
-    std::vector<item> items;
+    std::vector<node> nodes;
 };
 struct CUgraphExec_st {
-    std::vector<item> items;
+    std::vector<node> nodes;
 };
 
 static cudaError_t sticky;
+static std::vector<CUstream_st *> streams;
 bool emulator_events_lag;
 int64_t emulator_queued;
+int emulator_forked_nodes;
+
+static unsigned int draw(unsigned int below)
+{
+    static uint32_t state = 1;
+    state = state * 1664525u + 1013904223u;
+    return (state >> 16) % below;
+}
+
+/* What may run beside what is waited for: nothing before it must, all as soon as it
+ * can, or now this, now that. */
+enum order { LATE, EARLY, MIXED, ORDERS };
+
+static void add_node(CUstream_st *s, std::function<void()> work, CUevent_st *record,
+                     int also_after)
+{
+    std::vector<node> &nodes = s->captured->nodes;
+    node n = {work, record, {}, s != s->captured->origin};
+    for (int i : {s->last, also_after})
+        if (i >= 0)
+            n.after.push_back(i);
+    s->last = (int)nodes.size();
+    nodes.push_back(n);
+}
 
 void emulator_queue(cudaStream_t s, std::function<void()> work)
 {
     emulator_queued++;
-    if (s->capturing)
-        s->captured.push_back({work, nullptr});
+    if (s->captured)
+        add_node(s, work, nullptr, -1);
     else
-        s->queue.push_back(work);
+        s->queue.push_back({work, nullptr, 0});
 }
 
 void emulator_launch(cudaStream_t s, dim3 grid, dim3 block,
@@ -302,25 +346,85 @@ void emulator_launch_pairs(cudaStream_t s, dim3 grid, dim3 block,
     emulator_queue(s, [=] { run_grid(grid, block, 2, thread); });
 }
 
-static void run_one(cudaStream_t s)
+/* Runs the first thing in the queue; false where there is none or it has to wait. */
+static bool run_one(cudaStream_t s)
 {
-    std::function<void()> work = s->queue.front();
+    if (s->queue.empty() || (s->queue.front().wait &&
+                             s->queue.front().wait->done < s->queue.front().number))
+        return false;
+    item first = s->queue.front();
     s->queue.pop_front();
-    work();
+    if (first.work)
+        first.work();
+    return true;
 }
 
-static void drain(cudaStream_t s)
+static void run_until(CUevent_st *e, uint64_t wanted);
+
+/* Runs the first thing in the queue, and before it what it waits for. */
+static void advance(cudaStream_t s)
 {
-    while (!s->queue.empty())
-        run_one(s);
+    const item &first = s->queue.front();
+    if (first.wait)
+        run_until(first.wait, first.number);
+    run_one(s);
 }
 
 static void run_until(CUevent_st *e, uint64_t wanted)
 {
     while (e->done < wanted && e->stream && !e->stream->queue.empty())
-        run_one(e->stream);
+        advance(e->stream);
     if (e->done < wanted)
         stop("waits for an event that no stream will record");
+}
+
+/* Other streams, as the order has it, before s goes on. */
+static void run_beside(cudaStream_t s, order o)
+{
+    if (o == LATE)
+        return;
+    for (CUstream_st *other : streams)
+        if (other != s)
+            while ((o == EARLY || draw(2)) && run_one(other))
+                ;
+}
+
+/* The host waits: for an event, or (NULL) for all of s. */
+static void host_waits(cudaStream_t s, const CUevent_st *e, uint64_t wanted)
+{
+    static const order orders[] = {LATE, LATE, EARLY, MIXED};
+    order o = orders[draw(4)];
+    while (!s->queue.empty() && (!e || e->done < wanted)) {
+        run_beside(s, o);
+        advance(s);
+    }
+}
+
+static void drain(cudaStream_t s)
+{
+    host_waits(s, nullptr, 0);
+}
+
+/* An order of the nodes that their edges allow. */
+static std::vector<int> sorted(const std::vector<node> &nodes, order o)
+{
+    std::vector<int> out;
+    std::vector<bool> done(nodes.size());
+    while (out.size() < nodes.size()) {
+        int first[2] = {-1, -1}; /* that could be next, of origin and forked */
+        for (int i = 0; i < (int)nodes.size() && (first[0] < 0 || first[1] < 0); i++) {
+            bool ready = !done[(size_t)i] && first[nodes[(size_t)i].forked] < 0;
+            for (int k : nodes[(size_t)i].after)
+                ready = ready && done[(size_t)k];
+            if (ready)
+                first[nodes[(size_t)i].forked] = i;
+        }
+        bool forked = o == MIXED ? draw(2) == 1 : o == EARLY;
+        int next = first[forked] >= 0 ? first[forked] : first[!forked];
+        done[(size_t)next] = true;
+        out.push_back(next);
+    }
+    return out;
 }
 
 extern "C" {
@@ -368,8 +472,13 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorInvalidConfiguration ? "invalid configuration argument"
-                                                  : "an emulated error";
+    switch (error) {
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorStreamCaptureUnjoined: return "a stream was not joined";
+    case cudaErrorStreamCaptureIsolation: return "an event from outside the capture";
+    case cudaErrorCapturedEvent: return "an event from inside a capture";
+    default: return "an emulated error";
+    }
 }
 
 /* -- memory -- */
@@ -464,7 +573,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
         emulator_queue(s, [=] { memcpy(to, copy->data(), bytes); });
         return cudaSuccess;
     }
-    if (s->capturing && kind != cudaMemcpyDeviceToDevice && !is_pinned(from) &&
+    if (s->captured && kind != cudaMemcpyDeviceToDevice && !is_pinned(from) &&
         !is_pinned(to))
         return cudaErrorStreamCaptureUnsupported;
     emulator_queue(s, [=] { memcpy(to, from, bytes); });
@@ -484,22 +593,36 @@ cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t s)
 
 /* -- streams and events -- */
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned int)
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned int, int)
 {
     *out = new CUstream_st();
+    streams.push_back(*out);
     return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned int flags)
+{
+    return cudaStreamCreateWithPriority(out, flags, 0);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
     drain(s);
+    streams.erase(std::find(streams.begin(), streams.end(), s));
     delete s;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    if (s->capturing)
+    if (s->captured)
         return cudaErrorStreamCaptureUnsupported;
     drain(s);
     return cudaSuccess;
@@ -517,17 +640,20 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
     return cudaSuccess;
 }
 
+/* In a capture: for the host at every replay, or as an edge to what waits for it. */
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t s, unsigned int flags)
 {
-    if (s->capturing) {
-        if (flags != cudaEventRecordExternal)
-            stop("an event recorded in a capture, but not for the host");
-        s->captured.push_back({nullptr, e});
+    if (s->captured && flags == cudaEventRecordExternal) {
+        add_node(s, nullptr, e, -1);
         return cudaSuccess;
     }
+    e->capture = s->captured ? s->captured->number : 0;
+    e->node = s->last;
+    if (s->captured)
+        return cudaSuccess;
     uint64_t number = ++e->recorded;
     e->stream = s;
-    s->queue.push_back([=] { e->done = number; });
+    s->queue.push_back({[=] { e->done = number; }, nullptr, 0});
     return cudaSuccess;
 }
 
@@ -536,18 +662,38 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     return cudaEventRecordWithFlags(e, s, cudaEventRecordDefault);
 }
 
+/* A wait in a capture is a node of its own: so a stream that joined and did nothing has
+ * to be joined too. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned int)
 {
-    uint64_t wanted = e->recorded;
-    if (s->capturing)
-        stop("waits for an event inside a capture");
-    s->queue.push_back([=] { run_until(e, wanted); });
+    if (!e->capture && s->captured)
+        return cudaErrorStreamCaptureIsolation;
+    if (!e->capture) {
+        if (e->recorded)
+            s->queue.push_back({nullptr, e, e->recorded});
+        return cudaSuccess;
+    }
+    if (s->captured && s->captured->number != e->capture)
+        return cudaErrorStreamCaptureMerge;
+    for (CUstream_st *other : streams)
+        if (!s->captured && other->captured && other->captured->number == e->capture) {
+            s->captured = other->captured;
+            s->last = -1;
+        }
+    if (!s->captured)
+        return cudaErrorCapturedEvent;
+    add_node(s, nullptr, nullptr, e->node);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    run_until(e, e->recorded);
+    if (e->capture)
+        return cudaErrorCapturedEvent;
+    if (e->done < e->recorded && e->stream)
+        host_waits(e->stream, e, e->recorded);
+    if (e->done < e->recorded)
+        stop("waits for an event that no stream will record");
     return cudaSuccess;
 }
 
@@ -555,43 +701,65 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
-    if (s->capturing)
+    static uint64_t number;
+    if (s->captured)
         return cudaErrorIllegalState;
-    s->capturing = true;
-    s->captured.clear();
+    s->captured = std::make_shared<capture>(capture{++number, s, {}});
+    s->last = -1;
     return cudaSuccess;
 }
 
+/* Every node has to lie before the origin's last one, or to be it. */
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 {
-    s->capturing = false;
-    *graph = new CUgraph_st{s->captured};
-    s->captured.clear();
+    std::shared_ptr<capture> c = s->captured;
+    *graph = nullptr;
+    if (!c || c->origin != s)
+        return cudaErrorStreamCaptureUnmatched;
+    int last = s->last;
+    for (CUstream_st *other : streams)
+        if (other->captured == c)
+            other->captured = nullptr;
+    std::vector<bool> before(c->nodes.size());
+    for (int i = last; i >= 0; i--) {
+        before[(size_t)i] = before[(size_t)i] || i == last;
+        for (int k : c->nodes[(size_t)i].after)
+            before[(size_t)k] = before[(size_t)k] || before[(size_t)i];
+    }
+    for (size_t i = 0; i < before.size(); i++)
+        if (!before[i])
+            return cudaErrorStreamCaptureUnjoined;
+    *graph = new CUgraph_st{c->nodes};
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph,
                                  unsigned long long)
 {
-    *out = new CUgraphExec_st{graph->items};
+    emulator_forked_nodes = 0;
+    for (const node &n : graph->nodes)
+        emulator_forked_nodes += n.forked && n.work;
+    *out = new CUgraphExec_st{graph->nodes};
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
-    for (const item &i : exec->items) {
-        if (!i.record) {
-            s->queue.push_back(i.work);
+    static int turn;
+    for (int i : sorted(exec->nodes, (order)(turn++ % ORDERS))) {
+        const node &n = exec->nodes[(size_t)i];
+        CUevent_st *e = n.record;
+        if (!e) {
+            s->queue.push_back({n.work, nullptr, 0});
             continue;
         }
-        CUevent_st *e = i.record;
         if (emulator_events_lag) {
-            s->queue.push_back([=] { e->done = ++e->recorded; });
+            s->queue.push_back({[=] { e->done = ++e->recorded; }, nullptr, 0});
             continue;
         }
         uint64_t number = ++e->recorded;
         e->stream = s;
-        s->queue.push_back([=] { e->done = number; });
+        s->queue.push_back({[=] { e->done = number; }, nullptr, 0});
     }
     return cudaSuccess;
 }

@@ -6,8 +6,10 @@
  * Each thread of a block is a fibre that runs until it meets a barrier or a shuffle; in
  * between, threads and blocks run in an order that changes from time to time, so that a
  * missing barrier shows. A barrier that not all threads reach stops the program. Work
- * on streams is deferred until something waits for it, and then runs as late as the
- * order allows, so that host memory that is reused too early shows too. */
+ * on streams is deferred until something waits for it. What another stream may do
+ * beside that, and the branches of a graph that captured several streams, then run as
+ * late as the events allow, as early, or mixed, which changes from time to time: so a
+ * missing wait shows, and host memory that is reused too early. */
 #ifndef FF_EMULATOR_H
 #define FF_EMULATOR_H
 
@@ -78,6 +80,9 @@ template <class T> static inline T __ldcg(const T *at)
 /* A replayed event counts for the host from the time it is reached, not from the
  * launch: who waits for it before sees the last replay's. */
 extern bool emulator_events_lag;
+
+/* Nodes of the last graph that stood on streams other than the captured one. */
+extern int emulator_forked_nodes;
 
 using std::isfinite;
 

@@ -84,17 +84,24 @@ static inline void net_fill(struct net *net)
     ff_model_pack(m);
 }
 
-static inline void net_open(struct net *net, int backend, int threads,
-                            const struct ff_model_config *config, int N, bool training)
+static inline void net_open_with(struct net *net, const struct ff_ops_options *options,
+                                 const struct ff_model_config *config, int N,
+                                 bool training)
 {
     struct ff_err err = FF_ERR_INIT;
     memset(net, 0, sizeof *net);
-    const struct ff_ops_options options = {.backend = backend, .threads = threads};
-    int rc = ff_ops_open(&net->ops, &net->ctx, NULL, &options, &err);
+    int rc = ff_ops_open(&net->ops, &net->ctx, NULL, options, &err);
     if (!rc)
         rc =
             ff_model_create(&net->model, net->ops, net->ctx, config, N, training, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);
+}
+
+static inline void net_open(struct net *net, int backend, int threads,
+                            const struct ff_model_config *config, int N, bool training)
+{
+    const struct ff_ops_options options = {.backend = backend, .threads = threads};
+    net_open_with(net, &options, config, N, training);
 }
 
 static inline void net_open_head(struct net *net, const struct ff_head_shape *shape)

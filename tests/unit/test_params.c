@@ -43,6 +43,7 @@ Test(params, published_defaults)
     cr_assert(eq(int, p.backbone, FF_BACKBONE_R100));
     cr_assert(eq(int, p.schedule, FF_SCHEDULE_FASTFACE));
     cr_assert(p.deterministic);
+    cr_assert(not(p.weights_beside));
     cr_assert(isnan(p.margin));
     cr_assert(eq(i64, p.workers, 0));
 }

@@ -62,7 +62,7 @@ Test(run_key, neutral_parameters_do_not_enter)
     KEY(b, "backend=ref", "device=1", "threads=2", "workers=3", "deterministic=false",
         "data=/x", "init=/y", "max_bad_samples=1", "checkpoint_minutes=1",
         "checkpoint_every_iterations=5", "validate=/z.bin",
-        "validate_every_iterations=3");
+        "validate_every_iterations=3", "engine_search=true", "weights_beside=true");
     cr_assert(eq(str, a, b));
 }
 

@@ -612,6 +612,7 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int C = bn->C;
     if (!checked(cu, M, C, src->count))
         return;
+    cuda_side_spare(cu, dst);
     if (stats) { /* a column's last block writes what others may still have to read */
         cuda_bn_flush(cu, stats);
         cuda_bn_stats_are_f32(cu, stats, false);
@@ -732,6 +733,7 @@ void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
     cuda_bn_flush(cu, NULL);
     if (!checked(cu, M, bn->C, src->count))
         return;
+    cuda_side_spare(cu, dsrc);
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);

@@ -63,7 +63,7 @@ void cuda_cast_later(struct cuda_ctx *cu, void *dst, enum cuda_type to, const vo
     }
     cast_list *list = weights ? &cu->casts->weights : &cu->casts->gradients;
     if (list->length == MOST)
-        flush(cu, list, weights);
+        cuda_cast_flush(cu, weights);
     list->dst[list->length] = dst;
     list->src[list->length] = src;
     list->count[list->length++] = count;
@@ -71,6 +71,8 @@ void cuda_cast_later(struct cuda_ctx *cu, void *dst, enum cuda_type to, const vo
 
 void cuda_cast_flush(struct cuda_ctx *cu, bool weights)
 {
+    if (!weights) /* in f32 they are written where they are read */
+        cuda_side_join(cu);
     if (cu->casts)
         flush(cu, weights ? &cu->casts->weights : &cu->casts->gradients, weights);
 }

@@ -8,7 +8,10 @@
  * noted. Our own take part in the longer search alone. The channel sums come out of the
  * forward pass's own epilogue where cuDNN has an engine for that and it is faster than
  * the fastest plain one with a pass over the result behind it; that there is none, or
- * that it is not, is a choice too. */
+ * that it is not, is a choice too.
+ *
+ * With a side stream (cuda_side.c) the weights' gradients have a handle of their own:
+ * nothing of cuDNN's is shared between two streams. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +29,8 @@
 #define OWN_STATS "own" /* a plain engine and a pass over its result are faster */
 
 struct cuda_dnn {
-    cudnnHandle_t handle;
-    struct dnn_target target;
+    cudnnHandle_t handle, side_handle; /* the second one of the side stream, or NULL */
+    struct dnn_target target, side_target;
     struct cuda_choices_device device;
     struct cuda_choices choices; /* of this run; what is asked for first */
     struct cuda_choices cache;
@@ -40,7 +43,8 @@ struct cuda_dnn {
 struct pass {
     struct dnn_problem problem;
     struct dnn_plan *plan;
-    int own; /* -1 = none */
+    int own;     /* -1 = none */
+    bool beside; /* on the side stream */
 };
 
 struct ff_conv {
@@ -52,19 +56,30 @@ struct ff_conv {
     int64_t weight_count;
 };
 
+static int open_handle(cudnnHandle_t *handle, struct dnn_target *target,
+                       cudaStream_t stream, struct ff_err *err)
+{
+    cudnnStatus_t status = cudnnCreate(handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnSetStream(*handle, stream);
+    if (status != CUDNN_STATUS_SUCCESS)
+        return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
+    dnn_target_open(target, *handle);
+    target->workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    return 0;
+}
+
 int cuda_conv_open(struct cuda_ctx *cu, struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn = calloc(1, sizeof *d);
     struct cudaDeviceProp properties;
     if (!d)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
-    cudnnStatus_t status = cudnnCreate(&d->handle);
-    if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnSetStream(d->handle, cu->stream);
-    if (status != CUDNN_STATUS_SUCCESS)
-        return ff_err_set(err, FF_EFAIL, "cuDNN: %s", cudnnGetErrorString(status));
-    dnn_target_open(&d->target, d->handle);
-    d->target.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
+    int rc = open_handle(&d->handle, &d->target, cu->stream, err);
+    if (!rc && cu->side.stream)
+        rc = open_handle(&d->side_handle, &d->side_target, cu->side.stream, err);
+    if (rc)
+        return rc;
     d->search = cu->engine_search;
     if (!FF_TRY_CUDA(cu, cudaGetDeviceProperties(&properties, cu->device)) ||
         !FF_TRY_CUDA(cu, cudaDriverGetVersion(&d->device.driver))) {
@@ -101,8 +116,11 @@ void cuda_conv_close(struct cuda_ctx *cu)
     cuda_choices_fini(&d->choices);
     cuda_choices_fini(&d->cache);
     dnn_target_close(&d->target);
+    dnn_target_close(&d->side_target);
     if (d->handle)
         cudnnDestroy(d->handle);
+    if (d->side_handle)
+        cudnnDestroy(d->side_handle);
     free((void *)d->device.name);
     free(d);
     cu->dnn = NULL;
@@ -294,7 +312,8 @@ static int choose(struct pass *pass, const struct cuda_dnn *d, const char *choic
         return 0;
     pass->own = conv90_find(choice);
     if (pass->own < 0)
-        return dnn_plan_create(&pass->plan, &d->target, &pass->problem, choice, err);
+        return dnn_plan_create(&pass->plan, pass->beside ? &d->side_target : &d->target,
+                               &pass->problem, choice, err);
     if (conv90_fits(pass->own, &pass->problem, d->device.sm))
         return 0;
     pass->own = -1;
@@ -311,7 +330,9 @@ static int make_pass(struct cuda_ctx *cu, struct pass *pass,
     char text[DNN_PROBLEM_TEXT];
     int rc = 0;
     *pass =
-        (struct pass){{*shape, cu->type, kind, cu->deterministic, cu->tf32}, NULL, -1};
+        (struct pass){.problem = {*shape, cu->type, kind, cu->deterministic, cu->tf32},
+                      .own = -1,
+                      .beside = kind == DNN_BWD_WEIGHTS && d->side_handle};
     dnn_problem_text(text, &pass->problem);
     const char *cached = cached_choice(d, text);
     if (!cuda_choices_get(&d->choices, text)) {
@@ -334,13 +355,16 @@ static int make_pass(struct cuda_ctx *cu, struct pass *pass,
     int64_t bytes = pass->plan
                         ? dnn_plan_workspace_bytes(pass->plan)
                         : conv90_workspace_bytes(&pass->problem, cu->multiprocessors);
-    return cuda_workspace(cu, (size_t)bytes, err);
+    return cuda_workspace_grow(cu, pass->beside ? &cu->side.workspace : &cu->workspace,
+                               (size_t)bytes, err);
 }
 
 void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 {
     if (!conv)
         return;
+    cuda_side_join(cuda_of(ctx));
+    cudaStreamSynchronize(cuda_of(ctx)->stream);
     cuda_step_forget(cuda_of(ctx));
     dnn_plan_destroy(conv->forward.plan);
     dnn_plan_destroy(conv->by_data.plan);
@@ -406,10 +430,15 @@ static void execute(struct cuda_ctx *cu, const struct pass *pass, void *x, void 
                     void *y, float *sum, float *sum_sq)
 {
     struct ff_err err = FF_ERR_INIT;
-    int rc = pass->plan ? dnn_plan_execute(pass->plan, cu->dnn->handle, cu->workspace,
-                                           x, w, y, sum, sum_sq, &err)
-                        : conv90_run(pass->own, &pass->problem, cu->multiprocessors,
-                                     cu->stream, cu->workspace, x, w, y, &err);
+    bool beside = pass->beside;
+    void *workspace = beside ? cu->side.workspace.data : cu->workspace.data;
+    int rc = pass->plan
+                 ? dnn_plan_execute(pass->plan,
+                                    beside ? cu->dnn->side_handle : cu->dnn->handle,
+                                    workspace, x, w, y, sum, sum_sq, &err)
+                 : conv90_run(pass->own, &pass->problem, cu->multiprocessors,
+                              beside ? cu->side.stream : cu->stream, workspace, x, w, y,
+                              &err);
     if (rc)
         cuda_fail(cu, rc, &err);
 }
@@ -423,6 +452,7 @@ void cuda_conv_fwd(struct ff_ops_ctx *ctx, struct ff_conv *conv, struct ff_tenso
      * next statistics will be written. */
     float *sums = stats ? stats->data : (void *)cu->partial;
     cuda_cast_flush(cu, true);
+    cuda_side_spare(cu, dst);
     if (stats)
         cuda_bn_flush(cu, stats);
     execute(cu, &conv->forward, src->data, conv->packed, dst->data, sums,
@@ -441,6 +471,7 @@ void cuda_conv_bwd_data(struct ff_ops_ctx *ctx, struct ff_conv *conv,
     const struct ff_conv_shape *s = &conv->shape;
     assert(is_there(&conv->by_data)); /* not of the pixels */
     cuda_cast_flush(cu, true);
+    cuda_side_spare(cu, dsrc);
     execute(cu, &conv->by_data, dsrc->data, conv->packed, ddst->data, NULL, NULL);
     if (add)
         cuda_add(cu, dsrc->data, add->data, cu->type,
@@ -453,7 +484,9 @@ void cuda_conv_bwd_weights(struct ff_ops_ctx *ctx, struct ff_conv *conv,
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     void *out = conv->dweight ? conv->dweight : dweight->data;
+    cuda_side_begin(cu);
     execute(cu, &conv->by_weights, src->data, out, ddst->data, NULL, NULL);
+    cuda_side_end(cu, src, ddst);
     if (conv->dweight)
         cuda_cast_later(cu, dweight->data, CUDA_F32, conv->dweight, conv->weight_count);
 }

@@ -44,7 +44,7 @@ static int failed(struct ff_err *err, cublasStatus_t status, const char *call)
 
 int cuda_gemm_open(struct cuda_ctx *cu, struct ff_err *err)
 {
-    int rc = cuda_workspace(cu, WORKSPACE_BYTES, err);
+    int rc = cuda_workspace_grow(cu, &cu->workspace, WORKSPACE_BYTES, err);
     if (rc)
         return rc;
     cu->lt = calloc(1, sizeof *cu->lt);
@@ -173,7 +173,7 @@ void cuda_gemm_run(struct cuda_ctx *cu, const struct cuda_gemm *g, float alpha,
     const float zero = 0;
     cublasStatus_t status = cublasLtMatmul(
         cu->lt->handle, g->op, &alpha, b, g->b, a, g->a, &zero, dst, g->dst, dst,
-        g->dst, &g->algorithm, cu->workspace, WORKSPACE_BYTES, cu->stream);
+        g->dst, &g->algorithm, cu->workspace.data, WORKSPACE_BYTES, cu->stream);
     if (status != CUBLAS_STATUS_SUCCESS) {
         struct ff_err err = FF_ERR_INIT;
         char call[96];

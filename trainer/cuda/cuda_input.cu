@@ -32,6 +32,7 @@ void cuda_input(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const uint8_t *pi
         if (!cuda_step_reserve(cu, N, own.image_bytes) || !cuda_step_stage(cu, &own))
             return;
     }
+    cuda_side_spare(cu, dst);
     with_type(cuda_type_of(cu, dst), [&](auto t) {
         using T = decltype(t);
         launch(cu, "input", input_kernel<T>, dim3(blocks_for(count, THREADS, 1 << 20)),

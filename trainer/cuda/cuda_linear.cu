@@ -93,6 +93,7 @@ void cuda_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     int64_t count = (int64_t)N * D;
     if (!l)
         return;
+    cuda_side_spare(cu, dst);
     cuda_gemm_run(cu, l->forward, 1, dst->data, src->data, weight->data);
     if (bias)
         launch(cu, "bias", bias_kernel, dim3(blocks_for(count, THREADS, 1 << 30)),
@@ -108,6 +109,7 @@ void cuda_linear_bwd(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
     const struct cuda_linear *l = plan(cu, N, F, D);
     if (!l)
         return;
+    cuda_side_spare(cu, dsrc);
     cuda_gemm_run(cu, l->by_src, 1, dsrc->data, ddst->data, weight->data);
     cuda_gemm_run(cu, l->by_weight, 1, dweight->data, ddst->data, src->data);
     if (dbias)

@@ -57,18 +57,19 @@ int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_er
                       there, total);
 }
 
-int cuda_workspace(struct cuda_ctx *cu, size_t bytes, struct ff_err *err)
+int cuda_workspace_grow(struct cuda_ctx *cu, struct cuda_workspace *workspace,
+                        size_t bytes, struct ff_err *err)
 {
-    if (bytes <= cu->workspace_bytes)
+    if (bytes <= workspace->bytes)
         return 0;
+    cuda_side_join(cu);
     cudaStreamSynchronize(cu->stream);
     cuda_step_forget(cu);
-    cudaFree(cu->workspace);
-    cu->workspace = NULL;
-    cu->workspace_bytes = 0;
-    int rc = cuda_alloc_bytes(cu, &cu->workspace, bytes, err);
+    cudaFree(workspace->data);
+    *workspace = (struct cuda_workspace){0};
+    int rc = cuda_alloc_bytes(cu, &workspace->data, bytes, err);
     if (!rc)
-        cu->workspace_bytes = bytes;
+        workspace->bytes = bytes;
     return rc;
 }
 
@@ -86,6 +87,7 @@ static void free_tensor(struct ff_ops_ctx *ctx, struct ff_tensor *t)
     if (t->data) {
         cuda_bn_flush(cu, NULL);
         cuda_bn_stats_are_f32(cu, t, false);
+        cuda_side_join(cu);
         cudaStreamSynchronize(cu->stream);
         cuda_step_forget(cu); /* it may name this memory */
         cudaFree(t->data);
@@ -109,6 +111,7 @@ static void upload(struct ff_ops_ctx *ctx, struct ff_tensor *dst, const float *s
         }
         to = wide;
     }
+    cuda_side_join(cu);
     FF_TRY_CUDA(cu,
                 cudaMemcpyAsync(to, src, bytes, cudaMemcpyHostToDevice, cu->stream));
     if (wide) {
@@ -222,13 +225,15 @@ static void destroy(struct ff_ops_ctx *ctx)
     struct cuda_ctx *cu = cuda_of(ctx);
     if (!cu)
         return;
+    cuda_side_join(cu);
     if (cu->stream)
         cudaStreamSynchronize(cu->stream);
     cuda_step_close(cu);
     cuda_linear_close(cu);
     cuda_conv_close(cu);
     cuda_gemm_close(cu);
-    cudaFree(cu->workspace);
+    cuda_side_close(cu);
+    cudaFree(cu->workspace.data);
     cudaFree(cu->partial);
     cudaFree(cu->state);
     if (cu->copy_stream)
@@ -292,13 +297,14 @@ static const struct ff_ops table = {
     .sgd = cuda_sgd_op,
 };
 
-/* The table with another size of activations, one for each. */
-static const struct ff_ops *table_for(enum cuda_type type)
+/* The table with what differs from context to context, one for each. */
+static const struct ff_ops *table_for(const struct cuda_ctx *cu)
 {
-    static struct ff_ops tables[2];
-    struct ff_ops *t = &tables[type == CUDA_F32];
+    static struct ff_ops tables[2][2];
+    struct ff_ops *t = &tables[cu->type == CUDA_F32][cu->weights_beside];
     *t = table;
-    t->activation_bytes = cuda_type_bytes(type);
+    t->activation_bytes = cuda_type_bytes(cu->type);
+    t->weights_beside = cu->weights_beside;
     return t;
 }
 
@@ -398,6 +404,17 @@ static int describe_device(struct cuda_ctx *cu, struct ff_err *err)
     return 0;
 }
 
+static int make_streams(struct cuda_ctx *cu, struct ff_err *err)
+{
+    FF_TRY_CUDA(cu, cudaStreamCreateWithFlags(&cu->copy_stream, cudaStreamNonBlocking));
+    if (!cu->error.code && cu->weights_beside)
+        return cuda_side_open(cu, err);
+    FF_TRY_CUDA(cu, cudaStreamCreateWithFlags(&cu->stream, cudaStreamNonBlocking));
+    if (cu->error.code)
+        *err = cu->error;
+    return cu->error.code;
+}
+
 static int make_memory(struct cuda_ctx *cu, struct ff_err *err)
 {
     /* Three sums for each channel and part of the rows: see cuda_bn.cu's grids. */
@@ -430,19 +447,14 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
     cu->deterministic = !options->nondeterministic;
     cu->tf32 = options->tf32;
     cu->engine_search = options->engine_search;
+    cu->weights_beside = options->weights_beside;
     int rc = find_device(cu, options->device, err);
     if (!rc)
         rc = take_device(cu, err);
     if (!rc)
         rc = describe_device(cu, err);
-    if (!rc) {
-        FF_TRY_CUDA(cu, cudaStreamCreateWithFlags(&cu->stream, cudaStreamNonBlocking));
-        FF_TRY_CUDA(cu,
-                    cudaStreamCreateWithFlags(&cu->copy_stream, cudaStreamNonBlocking));
-        rc = cu->error.code;
-        if (rc)
-            *err = cu->error;
-    }
+    if (!rc)
+        rc = make_streams(cu, err);
     if (!rc)
         rc = make_memory(cu, err);
     if (!rc)
@@ -457,7 +469,7 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
         destroy((struct ff_ops_ctx *)cu);
         return rc;
     }
-    *ops = table_for(cu->type);
+    *ops = table_for(cu);
     *ctx = (struct ff_ops_ctx *)cu;
     return 0;
 }

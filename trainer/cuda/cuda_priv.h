@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the cuda backend share; for C and CUDA C++.
  *
- * One device, one stream for all ops, a second one for input. A training step is
- * captured as a CUDA graph at its second run and replayed from then on, so nothing that
- * an op launches may depend on host values that change: those stand in device memory,
- * in struct cuda_state and in the step's input block. */
+ * One device, one stream for all ops, a second one for input; with weights_beside a
+ * third one for the weights' gradients. A training step is captured as a CUDA graph at
+ * its second run and replayed from then on, so nothing that an op launches may depend
+ * on host values that change: those stand in device memory, in struct cuda_state and in
+ * the step's input block. */
 #ifndef FF_CUDA_PRIV_H
 #define FF_CUDA_PRIV_H
 
@@ -69,20 +70,41 @@ struct cuda_finalize {
     int C;
 };
 
+/* Scratch memory of libraries, of one stream; grown by plans. */
+struct cuda_workspace {
+    void *data;
+    size_t bytes;
+};
+
+/* A weights' gradient on the side stream, from its call until the main stream has
+ * waited for it. */
+struct cuda_side_pass {
+    struct ff_tensor src, ddst; /* what it reads */
+    cudaEvent_t done;
+};
+enum { CUDA_SIDE_PASSES = 64 };
+
+/* See cuda_side.c. */
+struct cuda_side {
+    cudaStream_t stream; /* NULL: there is none, weights' gradients take their turn */
+    cudaEvent_t forked;
+    struct cuda_workspace workspace;
+    struct cuda_side_pass passes[CUDA_SIDE_PASSES]; /* a ring */
+    int64_t first, next; /* oldest pass under way, number of the next */
+};
+
 struct cuda_ctx {
     int device, multiprocessors;
     enum cuda_type type; /* of activations */
     enum cuda_type head_type;
-    bool deterministic, tf32, engine_search;
+    bool deterministic, tf32, engine_search, weights_beside;
     bool scales;         /* the loss scale moves */
     struct ff_err error; /* first failure since the last sync */
     char description[512];
     cudaStream_t stream, copy_stream;
 
-    /* One workspace for cuDNN and cuBLASLt, since one stream runs all; grown by plans.
-     */
-    void *workspace;
-    size_t workspace_bytes;
+    struct cuda_workspace workspace; /* of cuDNN and cuBLASLt on `stream` */
+    struct cuda_side side;
     double *partial;            /* block sums of reductions */
     int64_t partial_count;      /* doubles */
     struct cuda_state *state;   /* device */
@@ -143,7 +165,8 @@ void cuda_fail(struct cuda_ctx *cu, int rc, const struct ff_err *err);
 int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err);
 /* The workspace has at least so many bytes from now on. Never while a step is being
  * captured: plans ask when they are made. */
-int cuda_workspace(struct cuda_ctx *cu, size_t bytes, struct ff_err *err);
+int cuda_workspace_grow(struct cuda_ctx *cu, struct cuda_workspace *workspace,
+                        size_t bytes, struct ff_err *err);
 
 /* f32 where a tensor has 4 bytes an element, else the context's type. */
 static inline enum cuda_type cuda_type_of(const struct cuda_ctx *cu,
@@ -177,6 +200,18 @@ void cuda_step_loss_queued(struct cuda_ctx *cu);
 float cuda_step_loss(struct ff_ops_ctx *ctx);
 int64_t cuda_step_late_losses(struct ff_ops_ctx *ctx);
 void cuda_step_result(struct ff_ops_ctx *ctx, struct ff_step_result *result);
+
+/* -- the side stream (cuda_side.c); where it was not opened the others do nothing -- */
+int cuda_side_open(struct cuda_ctx *cu, struct ff_err *err);
+void cuda_side_close(struct cuda_ctx *cu);
+/* Around a pass that is queued on it. */
+void cuda_side_begin(struct cuda_ctx *cu);
+void cuda_side_end(struct cuda_ctx *cu, const struct ff_tensor *src,
+                   const struct ff_tensor *ddst);
+/* Before an op writes dst: the main stream waits for the pass that reads it, if any. */
+void cuda_side_spare(struct cuda_ctx *cu, const struct ff_tensor *dst);
+/* The main stream waits for all passes. */
+void cuda_side_join(struct cuda_ctx *cu);
 
 /* -- casts (cuda_cast.cu) -- */
 /* Queues dst (of `to`) = src, count elements, for the next flush: from f32 to the

@@ -9,7 +9,8 @@
  * The first step runs op by op (libraries load their kernels then), the second is
  * captured, all others are replays. The loss is known to the host by an event behind
  * the kernel that writes it; the result of a step is read once a later loss is known,
- * or the stream has run dry. */
+ * or the stream has run dry. A capture and the launch of its graph begin with nothing
+ * under way on the side stream, and end so. */
 #include <math.h>
 #include <string.h>
 
@@ -182,16 +183,20 @@ static void queue_all(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
 static bool capture(struct cuda_ctx *cu, void (*queue)(void *arg), void *arg)
 {
     cudaGraph_t graph = NULL;
+    /* Kernels are captured with the priorities of their streams. */
+    unsigned long long flags =
+        cu->side.stream ? cudaGraphInstantiateFlagUseNodePriority : 0;
     /* Relaxed: other threads of the process may call the runtime meanwhile. */
     if (!FF_TRY_CUDA(cu,
                      cudaStreamBeginCapture(cu->stream, cudaStreamCaptureModeRelaxed)))
         return false;
     cu->capturing = true;
     queue_all(cu, queue, arg);
+    cuda_side_join(cu);
     cu->capturing = false;
     bool ended = FF_TRY_CUDA(cu, cudaStreamEndCapture(cu->stream, &graph));
     if (ended)
-        FF_TRY_CUDA(cu, cudaGraphInstantiate(&cu->graph, graph, 0));
+        FF_TRY_CUDA(cu, cudaGraphInstantiate(&cu->graph, graph, flags));
     if (graph)
         cudaGraphDestroy(graph);
     return cu->graph != NULL;
@@ -207,6 +212,7 @@ void cuda_step(struct ff_ops_ctx *ctx, const struct ff_step *step,
         !cuda_step_stage(cu, step) || !queue)
         return;
     cuda_bn_flush(cu, NULL); /* not of this step: a replay would do it again */
+    cuda_side_join(cu);
     if (cu->runs == 0) {
         queue_all(cu, queue, arg);
         cu->runs = 1;
