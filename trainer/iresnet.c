@@ -7,9 +7,10 @@
  * Forward, per block: the statistics that BN1 needs come with the pass that wrote x, in
  * a tensor of their own: that pass may still have to read those of the convolutions;
  * each convolution hands its own to the next BN. Backward, per block, with dout in
- * net->dout: BN3 (and the shortcut's BN) reduce and apply, conv2, BN2 + PReLU, conv1,
- * BN1, whose apply adds the shortcut's gradient; the sum is the next block's dout, in
- * the same buffer. */
+ * net->dout: BN3 applies (and the shortcut's BN reduces and applies), conv2, BN2 +
+ * PReLU, conv1, BN1, whose apply adds the shortcut's gradient; the sum is the next
+ * block's dout, in the same buffer, and the same pass reduces it for that block's BN3.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,19 +197,36 @@ static void forward(struct ff_model *m)
                   NULL, net->last_bn.M);
 }
 
-static void block_backward(struct ff_model *m, struct block *b)
+/* The sums that block i's BN3 wants, or before block 0 the stem's BN: who writes dout
+ * takes them. */
+static struct ff_bn_next sums_of(struct iresnet *net, int i)
+{
+    struct block *b = i >= 0 ? &net->blocks[i] : NULL;
+    struct bn_layer *layer = b ? &b->bn3 : &net->stem_bn;
+    return (struct ff_bn_next){.dweight = &layer->dweight,
+                               .dbias = &layer->dbias,
+                               .dslope = b ? NULL : &net->stem_prelu.dslope,
+                               .src = b ? &b->z2 : &net->stem_z,
+                               .bn = &layer->bn,
+                               .slope = b ? NULL : &net->stem_prelu.slope};
+}
+
+static void block_backward(struct ff_model *m, int i)
 {
     struct ff_net *net = m->net;
+    struct block *b = &net->iresnet->blocks[i];
     struct ff_tensor *dout = &net->dout, *da = &net->da, *dz = &net->dz;
-    ff_pass_bn_backward(m, dz, dout, &b->z2, &b->bn3, NULL, NULL);
+    const struct ff_bn_next next = sums_of(net->iresnet, i - 1);
+    ff_pass_bn_backward_next(m, dz, dout, &b->z2, &b->bn3, NULL, NULL, NULL);
     ff_pass_conv_backward(m, &b->conv2, da, &b->a2, dz, NULL);
-    ff_pass_bn_backward(m, dz, da, &b->z1, &b->bn2, &b->prelu, NULL);
+    ff_pass_bn_backward(m, dz, da, &b->z1, &b->bn2, &b->prelu, NULL, NULL);
     ff_pass_conv_backward(m, &b->conv1, da, &b->a1, dz, NULL);
     if (b->has_shortcut) {
-        ff_pass_bn_backward(m, dz, dout, &b->z_shortcut, &b->bn_shortcut, NULL, NULL);
+        ff_pass_bn_backward(m, dz, dout, &b->z_shortcut, &b->bn_shortcut, NULL, NULL,
+                            NULL);
         ff_pass_conv_backward(m, &b->conv_shortcut, dout, &b->x, dz, NULL);
     }
-    ff_pass_bn_backward(m, dout, da, &b->x, &b->bn1, NULL, dout);
+    ff_pass_bn_backward(m, dout, da, &b->x, &b->bn1, NULL, dout, &next);
 }
 
 static void backward(struct ff_model *m)
@@ -216,11 +234,13 @@ static void backward(struct ff_model *m)
     struct iresnet *net = m->net->iresnet;
     struct ff_tensor *dout = &m->net->dout;
     const struct ff_tensor *last = &net->blocks[net->block_count - 1].out;
-    ff_pass_bn_backward(m, dout, &m->net->dfeatures, last, &net->last_bn, NULL, NULL);
+    const struct ff_bn_next next = sums_of(net, net->block_count - 1);
+    ff_pass_bn_backward(m, dout, &m->net->dfeatures, last, &net->last_bn, NULL, NULL,
+                        &next);
     for (int i = net->block_count - 1; i >= 0; i--)
-        block_backward(m, &net->blocks[i]);
-    ff_pass_bn_backward(m, &m->net->dz, dout, &net->stem_z, &net->stem_bn,
-                        &net->stem_prelu, NULL);
+        block_backward(m, i);
+    ff_pass_bn_backward_next(m, &m->net->dz, dout, &net->stem_z, &net->stem_bn,
+                             &net->stem_prelu, NULL, NULL);
     ff_pass_conv_backward(m, &net->stem, NULL, &m->net->input, &m->net->dz, NULL);
 }
 

@@ -181,7 +181,7 @@ static void backward(struct ff_model *m)
     for (int last = net->unit_count - 1, i = last; i >= 0; i--) {
         struct unit *u = &net->units[i];
         ff_pass_bn_backward(m, dz, i == last ? &m->net->dfeatures : now, &u->z, &u->bn,
-                            u->has_prelu ? &u->prelu : NULL, NULL);
+                            u->has_prelu ? &u->prelu : NULL, NULL, NULL);
         if (u->residual >= 0) {
             struct ff_tensor *kept = now;
             residual = u->residual;

@@ -395,14 +395,23 @@ void ff_pass_bn_finalize(struct ff_model *m, struct bn_layer *layer,
 void ff_pass_bn_backward(struct ff_model *m, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          struct bn_layer *layer, struct prelu_layer *prelu,
-                         const struct ff_tensor *add)
+                         const struct ff_tensor *add, const struct ff_bn_next *next)
 {
-    const struct ff_tensor *slope = prelu ? &prelu->slope : NULL;
     m->ops->bn_bwd_reduce(m->ctx, &layer->dweight, &layer->dbias,
-                          prelu ? &prelu->dslope : NULL, ddst, src, &layer->bn, slope,
-                          layer->M);
-    m->ops->bn_bwd_apply(m->ctx, dsrc, ddst, src, &layer->bn, slope, &layer->dweight,
-                         &layer->dbias, add, layer->M);
+                          prelu ? &prelu->dslope : NULL, ddst, src, &layer->bn,
+                          prelu ? &prelu->slope : NULL, layer->M);
+    ff_pass_bn_backward_next(m, dsrc, ddst, src, layer, prelu, add, next);
+}
+
+void ff_pass_bn_backward_next(struct ff_model *m, struct ff_tensor *dsrc,
+                              const struct ff_tensor *ddst, const struct ff_tensor *src,
+                              struct bn_layer *layer, struct prelu_layer *prelu,
+                              const struct ff_tensor *add,
+                              const struct ff_bn_next *next)
+{
+    m->ops->bn_bwd_apply(m->ctx, dsrc, ddst, src, &layer->bn,
+                         prelu ? &prelu->slope : NULL, &layer->dweight, &layer->dbias,
+                         add, next, layer->M);
 }
 
 void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
@@ -443,7 +452,7 @@ void ff_model_backward(struct ff_model *m, const struct ff_tensor *dembedding)
 {
     struct ff_net *net = m->net;
     ff_pass_bn_backward(m, &net->dlinear, dembedding, &net->linear, &net->embedding_bn,
-                        NULL, NULL);
+                        NULL, NULL, NULL);
     m->ops->linear_bwd(m->ctx, &net->dfeatures, &net->dfc_weight,
                        present(&net->dfc_bias), &net->dlinear, &net->features,
                        &net->fc_weight, m->N, net->F, m->config.embedding);

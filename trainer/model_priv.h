@@ -119,11 +119,18 @@ void ff_build_embedding(struct builder *b, const struct ff_build_embedding *e);
 /* Statistics of the batch in training, the running ones in eval mode. */
 void ff_pass_bn_finalize(struct ff_model *m, struct bn_layer *layer,
                          const struct ff_tensor *stats);
-/* dsrc = gradient of act(BN(src)) by src, given ddst, plus add. */
+/* dsrc = gradient of act(BN(src)) by src, given ddst, plus add; with the sums of the BN
+ * that dsrc goes to next, or NULL. */
 void ff_pass_bn_backward(struct ff_model *m, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          struct bn_layer *layer, struct prelu_layer *prelu,
-                         const struct ff_tensor *add);
+                         const struct ff_tensor *add, const struct ff_bn_next *next);
+/* The same of a BN that was the next of what wrote ddst: its own sums are there. */
+void ff_pass_bn_backward_next(struct ff_model *m, struct ff_tensor *dsrc,
+                              const struct ff_tensor *ddst, const struct ff_tensor *src,
+                              struct bn_layer *layer, struct prelu_layer *prelu,
+                              const struct ff_tensor *add,
+                              const struct ff_bn_next *next);
 /* Gradient of the weights, and where dsrc is not NULL of src, plus add. */
 void ff_pass_conv_backward(struct ff_model *m, struct conv_layer *conv,
                            struct ff_tensor *dsrc, const struct ff_tensor *src,

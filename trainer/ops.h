@@ -60,6 +60,16 @@ struct ff_bn {
 #define FF_BN_EPS 1e-5f     /* insightface IResNet */
 #define FF_BN_MOMENTUM 0.1f /* torch default */
 
+/* The BN whose backward pass comes next, of as many channels: its ddst is the result of
+ * the bn_bwd_apply that is given this, which then also leaves its sums, as
+ * bn_bwd_reduce would. slope and dslope may be NULL. */
+struct ff_bn_next {
+    struct ff_tensor *dweight, *dbias, *dslope;
+    const struct ff_tensor *src;
+    const struct ff_bn *bn;
+    const struct ff_tensor *slope;
+};
+
 struct ff_head_shape {
     int N, D;
     int64_t CLS;
@@ -195,7 +205,9 @@ struct ff_ops {
     void (*bn_stats)(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
                      const struct ff_tensor *src, int64_t M, int C);
     /* stats -> mean, invstd, scale, shift; running statistics move by FF_BN_MOMENTUM,
-     * the variance there unbiased, M/(M-1), as torch.nn.BatchNorm2d. */
+     * the variance there unbiased, M/(M-1), as torch.nn.BatchNorm2d. A backend may
+     * leave it to the bn_apply that follows, or do it before any other op that could
+     * tell. */
     void (*bn_finalize)(struct ff_ops_ctx *ctx, struct ff_bn *bn,
                         const struct ff_tensor *stats, int64_t M);
     /* scale, shift from the running statistics (eval mode). */
@@ -203,7 +215,7 @@ struct ff_ops {
     /* dst (M, C), none of the others, = act(scale src + shift) + residual; act = PReLU
      * with slope (C), or none if slope is NULL. residual (M, C) may be NULL;
      * residual_bn, if not NULL, applies its scale and shift to it. stats of dst, NULL =
-     * not wanted. */
+     * not wanted; best another tensor than the last finalize had. */
     void (*bn_apply)(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
                      const struct ff_tensor *src, const struct ff_bn *bn,
                      const struct ff_tensor *slope, const struct ff_tensor *residual,
@@ -218,12 +230,14 @@ struct ff_ops {
                           const struct ff_bn *bn, const struct ff_tensor *slope,
                           int64_t M);
     /* dsrc (M, C) = scale (dy - dbias/M - xhat dweight/M) + add; add (M, C) may be NULL
-     * or dsrc itself; dsrc may be ddst. */
+     * or dsrc itself; dsrc may be ddst. next, whose src is none of these: the sums that
+     * bn_bwd_reduce would take of dsrc as it is stored; NULL = not wanted. */
     void (*bn_bwd_apply)(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          const struct ff_bn *bn, const struct ff_tensor *slope,
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                         const struct ff_tensor *add, int64_t M);
+                         const struct ff_tensor *add, const struct ff_bn_next *next,
+                         int64_t M);
 
     /* -- linear: dst (N, D) = src (N, F) weight (D, F)^T + bias (D); bias and dbias
      * are NULL where there is none -- */

@@ -242,9 +242,11 @@ struct CUgraphExec_st {
 
 static cudaError_t sticky;
 bool emulator_events_lag;
+int64_t emulator_queued;
 
 void emulator_queue(cudaStream_t s, std::function<void()> work)
 {
+    emulator_queued++;
     if (s->capturing)
         s->captured.push_back({work, nullptr});
     else

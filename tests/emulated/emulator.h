@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 
 #include <cmath>
+#include <cstdint>
 #include <functional>
 
 #undef __launch_bounds__
@@ -33,6 +34,8 @@ void emulator_launch(cudaStream_t stream, dim3 grid, dim3 block,
                      std::function<void()> thread);
 /* Queues work of another kind: what a library would do. */
 void emulator_queue(cudaStream_t stream, std::function<void()> work);
+/* Both together, with copies, queued or captured so far. */
+extern int64_t emulator_queued;
 
 void emulator_barrier();
 void emulator_warp_barrier();

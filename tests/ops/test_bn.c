@@ -14,6 +14,7 @@ struct bn_case {
     struct ff_tensor slope, src, residual, ddst, add; /* inputs */
     struct ff_tensor stats, stats_out, dst, dsrc;     /* results */
     struct ff_tensor dweight, dbias, dslope;
+    struct ff_tensor next[3], alone[3]; /* dweight, dbias, dslope of bn2, as next */
 };
 
 static struct ff_bn make_bn(struct side *s, const char *name, int C)
@@ -33,22 +34,27 @@ static struct ff_bn make_bn(struct side *s, const char *name, int C)
 
 static struct bn_case make_case(struct side *s, int64_t M, int C, double mean)
 {
-    return (struct bn_case){.M = M,
-                            .C = C,
-                            .bn = make_bn(s, "bn", C),
-                            .bn2 = make_bn(s, "bn2", C),
-                            .slope = put_random(s, "slope", C, 0.25, 0.1),
-                            .src = put_random(s, "src", M * C, mean, 1.5),
-                            .residual = put_random(s, "residual", M * C, 0, 1),
-                            .ddst = put_random(s, "ddst", M * C, 0.1, 1),
-                            .add = put_random(s, "add", M * C, 0, 1),
-                            .stats = doubles(s, 2 * C),
-                            .stats_out = doubles(s, 2 * C),
-                            .dst = poisoned(s, M * C),
-                            .dsrc = poisoned(s, M * C),
-                            .dweight = poisoned(s, C),
-                            .dbias = poisoned(s, C),
-                            .dslope = poisoned(s, C)};
+    struct bn_case c = {.M = M,
+                        .C = C,
+                        .bn = make_bn(s, "bn", C),
+                        .bn2 = make_bn(s, "bn2", C),
+                        .slope = put_random(s, "slope", C, 0.25, 0.1),
+                        .src = put_random(s, "src", M * C, mean, 1.5),
+                        .residual = put_random(s, "residual", M * C, 0, 1),
+                        .ddst = put_random(s, "ddst", M * C, 0.1, 1),
+                        .add = put_random(s, "add", M * C, 0, 1),
+                        .stats = doubles(s, 2 * C),
+                        .stats_out = doubles(s, 2 * C),
+                        .dst = poisoned(s, M * C),
+                        .dsrc = poisoned(s, M * C),
+                        .dweight = poisoned(s, C),
+                        .dbias = poisoned(s, C),
+                        .dslope = poisoned(s, C)};
+    for (int i = 0; i < 3; i++) {
+        c.next[i] = poisoned(s, C);
+        c.alone[i] = poisoned(s, C);
+    }
+    return c;
 }
 
 static void free_bn(struct side *s, struct ff_bn *bn)
@@ -67,11 +73,16 @@ static void free_case(struct side *s, struct bn_case *c)
                                &c->dsrc,  &c->dweight, &c->dbias,     &c->dslope};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         s->ops->free(s->ctx, all[i]);
+    for (int i = 0; i < 3; i++) {
+        s->ops->free(s->ctx, &c->next[i]);
+        s->ops->free(s->ctx, &c->alone[i]);
+    }
     free_bn(s, &c->bn);
     free_bn(s, &c->bn2);
 }
 
-/* kind bits: 1 PReLU, 2 residual, 4 residual with its own BN, 8 add in backward. */
+/* kind bits: 1 PReLU, here and in the next BN, 2 residual, 4 residual with its own BN,
+ * 8 add in backward. */
 static void run_case(struct side *s, struct bn_case *c, int kind)
 {
     const struct ff_tensor *slope = kind & 1 ? &c->slope : NULL;
@@ -84,8 +95,15 @@ static void run_case(struct side *s, struct bn_case *c, int kind)
                      &c->stats_out, c->M);
     s->ops->bn_bwd_reduce(s->ctx, &c->dweight, &c->dbias, slope ? &c->dslope : NULL,
                           &c->ddst, &c->src, &c->bn, slope, c->M);
+    const struct ff_bn_next next = {
+        &c->next[0],  &c->next[1], slope ? &c->next[2] : NULL,
+        &c->residual, &c->bn2,     slope};
     s->ops->bn_bwd_apply(s->ctx, &c->dsrc, &c->ddst, &c->src, &c->bn, slope,
-                         &c->dweight, &c->dbias, kind & 8 ? &c->add : NULL, c->M);
+                         &c->dweight, &c->dbias, kind & 8 ? &c->add : NULL, &next,
+                         c->M);
+    s->ops->bn_bwd_reduce(s->ctx, &c->alone[0], &c->alone[1],
+                          slope ? &c->alone[2] : NULL, &c->dsrc, next.src, next.bn,
+                          slope, c->M);
 }
 
 /* Moves inputs whose pre-activation lies within rounding of PReLU's kink, where two
@@ -126,6 +144,10 @@ static void compare(const char *line)
         if (kind & 1)
             CLOSE(&fast, &got.dslope, &ref, &want.dslope, 1e-5, "dslope", line);
         CLOSE(&fast, &got.dsrc, &ref, &want.dsrc, 1e-5, "bwd_apply", line);
+        for (int i = 0; i < (kind & 1 ? 3 : 2); i++) {
+            CLOSE(&fast, &got.next[i], &fast, &got.alone[i], 0, "next sums", line);
+            CLOSE(&ref, &want.next[i], &ref, &want.alone[i], 0, "next sums", line);
+        }
         free_case(&fast, &got);
         free_case(&ref, &want);
         side_close(&fast);

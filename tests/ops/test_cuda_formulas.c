@@ -57,7 +57,7 @@ Test(cuda_formulas, bn_and_prelu)
     s.ops->bn_apply(s.ctx, &dst, &src, &bn, &slope, NULL, NULL, NULL, M);
     s.ops->bn_bwd_reduce(s.ctx, &dweight, &dbias, &dslope, &ddst, &src, &bn, &slope, M);
     s.ops->bn_bwd_apply(s.ctx, &dsrc, &ddst, &src, &bn, &slope, &dweight, &dbias, NULL,
-                        M);
+                        NULL, M);
     const double *sums = stats.data;
     const float *x = src.data, *g = ddst.data, *a = slope.data;
     const float *mean = bn.mean.data, *invstd = bn.invstd.data;

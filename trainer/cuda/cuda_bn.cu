@@ -16,6 +16,8 @@
  * bn_finalize_running, sgd, upload, download, sync, free and a step's begin and end
  * flush all, and so does a bn_finalize that finds two noted, or its own BN. No other op
  * knows a BN's tensors. */
+#include <assert.h>
+
 #include "cuda_launch.h"
 
 enum { TILE = 64, ROWS = 32, AT_ONCE = 2 };
@@ -303,33 +305,81 @@ static __global__ void FF_TWO_BLOCKS apply_kernel(apply_args<T, U> a)
 
 /* -- backward -- */
 
+/* One BN of it. */
+struct bwd_bn {
+    const float *mean, *invstd, *scale, *shift, *slope;
+    float *dweight, *dbias, *dslope;
+};
+
 template <class T, class U> struct bwd_args {
     T *dsrc;
     const U *ddst;
-    const T *src, *add;
-    float *dweight, *dbias, *dslope;
-    const float *mean, *invstd, *scale, *shift, *slope;
+    const T *src, *add, *next_src;
+    bwd_bn bn, next;
     double *partial;
     unsigned int *tickets;
     int64_t M;
     int C;
 };
 
+/* A thread's constants of one BN. */
+struct bwd_channels {
+    float mean[LANES], invstd[LANES], scale[LANES];
+    float shift[LANES], slope[LANES]; /* of PReLU alone */
+};
+
+template <bool PRELU>
+static __device__ __forceinline__ void get_channels(bwd_channels &k, const bwd_bn &bn,
+                                                    int c)
+{
+    get8(k.mean, bn.mean + c);
+    get8(k.invstd, bn.invstd + c);
+    get8(k.scale, bn.scale + c);
+    if (PRELU) {
+        get8(k.shift, bn.shift + c);
+        get8(k.slope, bn.slope + c);
+    }
+}
+
+/* What bn_bwd_reduce sums: dbias, dweight, and of PReLU dslope. */
+template <bool PRELU, int K>
+static __device__ __forceinline__ void
+add_sums(float (&sum)[K][LANES], const float (&dout)[LANES], const float (&x)[LANES],
+         const bwd_channels &k)
+{
+    FF_UNROLL
+    for (int i = 0; i < LANES; i++) {
+        float dy = dout[i];
+        if (PRELU) {
+            float pre = cuda_affine(x[i], k.scale[i], k.shift[i]);
+            sum[K - 1][i] += cuda_prelu_dslope(dy, pre);
+            dy = cuda_prelu_bwd(dy, pre, k.slope[i]);
+        }
+        sum[0][i] += dy;
+        sum[1][i] += dy * cuda_xhat(x[i], k.mean[i], k.invstd[i]);
+    }
+}
+
+template <bool PRELU, class T, class U, int K>
+static __device__ __forceinline__ void
+put_sums(const bwd_bn &bn, const float (&sum)[K][LANES], const bwd_args<T, U> &a)
+{
+    column_sums<K>(sum, a.partial, a.tickets, a.C, [&](int c, const double(&total)[K]) {
+        bn.dbias[c] = (float)total[0];
+        bn.dweight[c] = (float)total[1];
+        if (PRELU)
+            bn.dslope[c] = (float)total[K - 1];
+    });
+}
+
 template <class T, class U, bool PRELU>
 static __global__ void FF_TWO_BLOCKS bwd_reduce_kernel(bwd_args<T, U> a)
 {
-    enum { K = PRELU ? 3 : 2 };
     place p = my_place();
-    float sum[K][LANES] = {{0}};
+    float sum[PRELU ? 3 : 2][LANES] = {{0}};
     if (p.c < a.C) {
-        float mean[LANES], invstd[LANES], scale[LANES], shift[LANES], slope[LANES];
-        get8(mean, a.mean + p.c);
-        get8(invstd, a.invstd + p.c);
-        if (PRELU) {
-            get8(scale, a.scale + p.c);
-            get8(shift, a.shift + p.c);
-            get8(slope, a.slope + p.c);
-        }
+        bwd_channels k;
+        get_channels<PRELU>(k, a.bn, p.c);
         for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
             eight<T> x[AT_ONCE];
             eight<U> g[AT_ONCE];
@@ -346,81 +396,83 @@ static __global__ void FF_TWO_BLOCKS bwd_reduce_kernel(bwd_args<T, U> a)
                     float v[LANES], dy[LANES];
                     widen8(v, x[u]);
                     widen8(dy, g[u]);
+                    add_sums<PRELU>(sum, dy, v, k);
+                }
+        }
+    }
+    put_sums<PRELU>(a.bn, sum, a);
+}
+
+/* What an apply sums of the BN whose ddst it writes. */
+enum next_sums { NO_NEXT, NEXT, NEXT_PRELU };
+
+/* With sums there are four loads a row: one row at once is as many bytes under way, and
+ * fits 128 registers. A PReLU's sums do not: one block a multiprocessor then, and two
+ * rows. */
+template <class T, class U, bool PRELU, next_sums SUMS>
+static __global__ void __launch_bounds__(8 * ROWS, SUMS == NEXT_PRELU ? 1 : 2)
+    bwd_apply_kernel(bwd_args<T, U> a)
+{
+    enum { NOW = SUMS == NEXT ? 1 : AT_ONCE };
+    place p = my_place();
+    float sum[SUMS == NEXT_PRELU ? 3 : 2][LANES] = {{0}};
+    if (p.c < a.C) {
+        bwd_channels k, next;
+        float db[LANES], dw[LANES], per_row = 1.0f / (float)a.M;
+        get_channels<PRELU>(k, a.bn, p.c);
+        if (SUMS != NO_NEXT)
+            get_channels<SUMS == NEXT_PRELU>(next, a.next, p.c);
+        get8(db, a.bn.dbias + p.c);
+        get8(dw, a.bn.dweight + p.c);
+        FF_UNROLL
+        for (int i = 0; i < LANES; i++) {
+            db[i] *= per_row;
+            dw[i] *= per_row;
+        }
+        for (int64_t row = p.first; row < a.M; row += NOW * p.step) {
+            eight<T> x[NOW], more[NOW], next_x[NOW];
+            eight<U> g[NOW];
+            FF_UNROLL
+            for (int u = 0; u < NOW; u++)
+                if (row + u * p.step < a.M) {
+                    int64_t at = (row + u * p.step) * a.C + p.c;
+                    x[u] = load8(a.src + at);
+                    g[u] = load8(a.ddst + at);
+                    if (a.add)
+                        more[u] = load8(a.add + at);
+                    if (SUMS != NO_NEXT)
+                        next_x[u] = load8(a.next_src + at);
+                }
+            FF_UNROLL
+            for (int u = 0; u < NOW; u++)
+                if (row + u * p.step < a.M) {
+                    float v[LANES], dy[LANES], add[LANES] = {0}, dx[LANES];
+                    widen8(v, x[u]);
+                    widen8(dy, g[u]);
+                    if (a.add)
+                        widen8(add, more[u]);
                     FF_UNROLL
                     for (int i = 0; i < LANES; i++) {
-                        if (PRELU) {
-                            float pre = cuda_affine(v[i], scale[i], shift[i]);
-                            sum[K - 1][i] += cuda_prelu_dslope(dy[i], pre);
-                            dy[i] = cuda_prelu_bwd(dy[i], pre, slope[i]);
-                        }
-                        sum[0][i] += dy[i];
-                        sum[1][i] += dy[i] * cuda_xhat(v[i], mean[i], invstd[i]);
+                        if (PRELU)
+                            dy[i] = cuda_prelu_bwd(
+                                dy[i], cuda_affine(v[i], k.scale[i], k.shift[i]),
+                                k.slope[i]);
+                        dx[i] =
+                            add[i] +
+                            cuda_bn_bwd(dy[i], cuda_xhat(v[i], k.mean[i], k.invstd[i]),
+                                        k.scale[i], db[i], dw[i]);
+                        dx[i] = widen(narrow<T>(dx[i])); /* what is written */
+                    }
+                    put8(a.dsrc + (row + u * p.step) * a.C + p.c, dx);
+                    if (SUMS != NO_NEXT) {
+                        widen8(v, next_x[u]);
+                        add_sums<SUMS == NEXT_PRELU>(sum, dx, v, next);
                     }
                 }
         }
     }
-    column_sums<K>(sum, a.partial, a.tickets, a.C, [&](int c, const double(&total)[K]) {
-        a.dbias[c] = (float)total[0];
-        a.dweight[c] = (float)total[1];
-        if (PRELU)
-            a.dslope[c] = (float)total[K - 1];
-    });
-}
-
-template <class T, class U, bool PRELU>
-static __global__ void FF_TWO_BLOCKS bwd_apply_kernel(bwd_args<T, U> a)
-{
-    place p = my_place();
-    if (p.c >= a.C)
-        return;
-    float mean[LANES], invstd[LANES], scale[LANES], shift[LANES], slope[LANES];
-    float db[LANES], dw[LANES], per_row = 1.0f / (float)a.M;
-    get8(mean, a.mean + p.c);
-    get8(invstd, a.invstd + p.c);
-    get8(scale, a.scale + p.c);
-    if (PRELU) {
-        get8(shift, a.shift + p.c);
-        get8(slope, a.slope + p.c);
-    }
-    get8(db, a.dbias + p.c);
-    get8(dw, a.dweight + p.c);
-    FF_UNROLL
-    for (int i = 0; i < LANES; i++) {
-        db[i] *= per_row;
-        dw[i] *= per_row;
-    }
-    for (int64_t row = p.first; row < a.M; row += AT_ONCE * p.step) {
-        eight<T> x[AT_ONCE], more[AT_ONCE];
-        eight<U> g[AT_ONCE];
-        FF_UNROLL
-        for (int u = 0; u < AT_ONCE; u++)
-            if (row + u * p.step < a.M) {
-                int64_t at = (row + u * p.step) * a.C + p.c;
-                x[u] = load8(a.src + at);
-                g[u] = load8(a.ddst + at);
-                if (a.add)
-                    more[u] = load8(a.add + at);
-            }
-        FF_UNROLL
-        for (int u = 0; u < AT_ONCE; u++)
-            if (row + u * p.step < a.M) {
-                float v[LANES], dy[LANES], add[LANES] = {0}, dx[LANES];
-                widen8(v, x[u]);
-                widen8(dy, g[u]);
-                if (a.add)
-                    widen8(add, more[u]);
-                FF_UNROLL
-                for (int i = 0; i < LANES; i++) {
-                    if (PRELU)
-                        dy[i] = cuda_prelu_bwd(
-                            dy[i], cuda_affine(v[i], scale[i], shift[i]), slope[i]);
-                    dx[i] =
-                        add[i] + cuda_bn_bwd(dy[i], cuda_xhat(v[i], mean[i], invstd[i]),
-                                             scale[i], db[i], dw[i]);
-                }
-                put8(a.dsrc + (row + u * p.step) * a.C + p.c, dx);
-            }
-    }
+    if (SUMS != NO_NEXT)
+        put_sums<SUMS == NEXT_PRELU>(a.next, sum, a);
 }
 
 /* -- entries -- */
@@ -598,23 +650,35 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
     });
 }
 
+static bwd_bn bwd_bn_of(const struct ff_bn *bn, const struct ff_tensor *slope,
+                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
+                        const struct ff_tensor *dslope)
+{
+    bwd_bn b;
+    b.mean = as<const float>(&bn->mean);
+    b.invstd = as<const float>(&bn->invstd);
+    b.scale = as<const float>(&bn->scale);
+    b.shift = as<const float>(&bn->shift);
+    b.slope = as<const float>(slope);
+    b.dweight = as<float>(dweight);
+    b.dbias = as<float>(dbias);
+    b.dslope = as<float>(dslope);
+    return b;
+}
+
 template <class T, class U>
-static bwd_args<T, U> bwd_arguments(struct cuda_ctx *cu, const struct ff_tensor *ddst,
-                                    const struct ff_tensor *src, const struct ff_bn *bn,
-                                    const struct ff_tensor *slope, int64_t M)
+static bwd_args<T, U> bwd_arguments(struct cuda_ctx *cu, const bwd_bn &bn,
+                                    const struct ff_tensor *ddst,
+                                    const struct ff_tensor *src, int64_t M, int C)
 {
     bwd_args<T, U> a = {};
     a.ddst = as<const U>(ddst);
     a.src = as<const T>(src);
-    a.mean = as<const float>(&bn->mean);
-    a.invstd = as<const float>(&bn->invstd);
-    a.scale = as<const float>(&bn->scale);
-    a.shift = as<const float>(&bn->shift);
-    a.slope = as<const float>(slope);
+    a.bn = bn;
     a.partial = cu->partial;
     a.tickets = cu->state->tickets;
     a.M = M;
-    a.C = bn->C;
+    a.C = C;
     return a;
 }
 
@@ -625,42 +689,67 @@ void cuda_bn_bwd_reduce(struct ff_ops_ctx *ctx, struct ff_tensor *dweight,
                         int64_t M)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
+    bwd_bn b = bwd_bn_of(bn, slope, dweight, dbias, dslope);
     cuda_bn_flush(cu, NULL);
     if (!checked(cu, M, bn->C, src->count))
         return;
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);
-        bwd_args<T, U> a = bwd_arguments<T, U>(cu, ddst, src, bn, slope, M);
-        a.dweight = as<float>(dweight);
-        a.dbias = as<float>(dbias);
-        a.dslope = as<float>(dslope);
         launch(cu, "bn_bwd_reduce",
                slope ? bwd_reduce_kernel<T, U, true> : bwd_reduce_kernel<T, U, false>,
-               grid_for(cu, M, bn->C, SUMS_A_PROCESSOR), block_of, a);
+               grid_for(cu, M, bn->C, SUMS_A_PROCESSOR), block_of,
+               bwd_arguments<T, U>(cu, b, ddst, src, M, bn->C));
     });
+}
+
+/* The kernels that there are: an apply with PReLU of its own takes no sums, and from
+ * another type none of a PReLU. */
+template <class T, class U>
+static void (*bwd_apply_for(bool prelu, next_sums *sums))(bwd_args<T, U>)
+{
+    if (*sums == NEXT_PRELU && !prelu)
+        if constexpr (sizeof(T) == sizeof(U))
+            return bwd_apply_kernel<T, U, false, NEXT_PRELU>;
+    if (*sums == NEXT && !prelu)
+        return bwd_apply_kernel<T, U, false, NEXT>;
+    *sums = NO_NEXT;
+    return prelu ? bwd_apply_kernel<T, U, true, NO_NEXT>
+                 : bwd_apply_kernel<T, U, false, NO_NEXT>;
 }
 
 void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                        const struct ff_tensor *ddst, const struct ff_tensor *src,
                        const struct ff_bn *bn, const struct ff_tensor *slope,
                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                       const struct ff_tensor *add, int64_t M)
+                       const struct ff_tensor *add, const struct ff_bn_next *next,
+                       int64_t M)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
+    bwd_bn b = bwd_bn_of(bn, slope, dweight, dbias, NULL);
+    next_sums sums = !next ? NO_NEXT : next->slope ? NEXT_PRELU : NEXT;
+    assert(!next || (next->bn->C == bn->C && next->src->count >= M * bn->C));
     cuda_bn_flush(cu, NULL);
     if (!checked(cu, M, bn->C, src->count))
         return;
     with_types(cu, src, ddst, [&](auto t, auto u) {
         using T = decltype(t);
         using U = decltype(u);
-        bwd_args<T, U> a = bwd_arguments<T, U>(cu, ddst, src, bn, slope, M);
+        auto kernel = bwd_apply_for<T, U>(slope != NULL, &sums);
+        bwd_args<T, U> a = bwd_arguments<T, U>(cu, b, ddst, src, M, bn->C);
         a.dsrc = as<T>(dsrc);
         a.add = as<const T>(add);
-        a.dweight = as<float>(dweight);
-        a.dbias = as<float>(dbias);
-        launch(cu, "bn_bwd_apply",
-               slope ? bwd_apply_kernel<T, U, true> : bwd_apply_kernel<T, U, false>,
-               grid_for(cu, M, bn->C, PLAIN_A_PROCESSOR), block_of, a);
+        if (sums != NO_NEXT) {
+            a.next_src = as<const T>(next->src);
+            a.next = bwd_bn_of(next->bn, next->slope, next->dweight, next->dbias,
+                               next->dslope);
+        }
+        launch(cu, "bn_bwd_apply", kernel,
+               grid_for(cu, M, bn->C,
+                        sums != NO_NEXT ? SUMS_A_PROCESSOR : PLAIN_A_PROCESSOR),
+               block_of, a);
     });
+    if (next && sums == NO_NEXT)
+        cuda_bn_bwd_reduce(ctx, next->dweight, next->dbias, next->dslope, dsrc,
+                           next->src, next->bn, next->slope, M);
 }

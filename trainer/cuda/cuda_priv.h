@@ -236,7 +236,8 @@ void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                        const struct ff_tensor *ddst, const struct ff_tensor *src,
                        const struct ff_bn *bn, const struct ff_tensor *slope,
                        const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                       const struct ff_tensor *add, int64_t M);
+                       const struct ff_tensor *add, const struct ff_bn_next *next,
+                       int64_t M);
 
 void cuda_linear_close(struct cuda_ctx *cu);
 void cuda_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,

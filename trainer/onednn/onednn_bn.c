@@ -115,11 +115,13 @@ void onednn_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          const struct ff_bn *bn, const struct ff_tensor *slope,
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                         const struct ff_tensor *add, int64_t M)
+                         const struct ff_tensor *add, const struct ff_bn_next *next,
+                         int64_t M)
 {
     int C = bn->C;
     if (C % 16) {
-        ff_ref_bn_bwd_apply(ctx, dsrc, ddst, src, bn, slope, dweight, dbias, add, M);
+        ff_ref_bn_bwd_apply(ctx, dsrc, ddst, src, bn, slope, dweight, dbias, add, next,
+                            M);
         return;
     }
     const struct onednn_rows *k = onednn(ctx)->rows;
@@ -146,4 +148,7 @@ void onednn_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                      ff_f32(slope), a, b, c, more ? more + o : NULL, r.end - r.first,
                      C);
     }
+    if (next)
+        onednn_bn_bwd_reduce(ctx, next->dweight, next->dbias, next->dslope, dsrc,
+                             next->src, next->bn, next->slope, M);
 }

@@ -137,7 +137,8 @@ void onednn_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          const struct ff_bn *bn, const struct ff_tensor *slope,
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                         const struct ff_tensor *add, int64_t M);
+                         const struct ff_tensor *add, const struct ff_bn_next *next,
+                         int64_t M);
 
 /* onednn_linear.c, onednn_input.c, onednn_head.c, onednn_sgd.c */
 void onednn_linear_fwd(struct ff_ops_ctx *ctx, struct ff_tensor *dst,

@@ -124,9 +124,9 @@ void ff_ref_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                          const struct ff_tensor *ddst, const struct ff_tensor *src,
                          const struct ff_bn *bn, const struct ff_tensor *slope,
                          const struct ff_tensor *dweight, const struct ff_tensor *dbias,
-                         const struct ff_tensor *add, int64_t M)
+                         const struct ff_tensor *add, const struct ff_bn_next *next,
+                         int64_t M)
 {
-    (void)ctx;
     int C = bn->C;
     const float *x = ff_f32(src), *dout = ff_f32(ddst), *a = ff_f32(slope);
     const float *more = ff_f32(add);
@@ -141,4 +141,7 @@ void ff_ref_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                                                 xhat * ff_f32(dweight)[c] / (double)M);
             dx[i] = (float)(v + (more ? more[i] : 0.0));
         }
+    if (next)
+        ff_ref_bn_bwd_reduce(ctx, next->dweight, next->dbias, next->dslope, dsrc,
+                             next->src, next->bn, next->slope, M);
 }
