@@ -427,6 +427,36 @@ Test(cuda_train, nothing_is_chosen_for_the_gradient_of_the_pixels)
     net_close(&net);
 }
 
+#ifdef FF_CUDA_EMULATED
+extern int64_t emulator_queued;
+
+/* Of one training pass, all that is queued. */
+static int kernels_of(int backbone)
+{
+    enum { N = 2, D = 16, BYTES = SIDE * SIDE * 3 };
+    static uint8_t pixels[N * BYTES], flip[N];
+    const struct ff_model_config config = {backbone, 0.05, SIDE, D};
+    struct net net;
+    net_open(&net, FF_BACKEND_CUDA, 1, &config, N, true);
+    net_fill(&net);
+    int64_t before = emulator_queued;
+    ff_model_backward(net.model, ff_model_forward(net.model, pixels, flip));
+    int queued = (int)(emulator_queued - before);
+    cr_assert(eq(int, net.ops->sync(net.ctx, NULL), 0));
+    net_close(&net);
+    return queued;
+}
+
+/* What NOTES.md counts, and around it: input with two copies 3, weights' cast 1, linear
+ * layer 5, its BN 4. r50 has 16 blocks more, none of them with a stride. */
+Test(cuda_train, a_block_takes_fourteen_kernels)
+{
+    int r18 = kernels_of(FF_BACKBONE_R18);
+    cr_assert(eq(int, r18, 139 + 13));
+    cr_assert(eq(int, kernels_of(FF_BACKBONE_R50) - r18, 16 * 14));
+}
+#endif
+
 /* Weights and running statistics of one network in another of the same backend. */
 static void copy_values(struct ff_model *to, const struct ff_model *from)
 {
