@@ -61,8 +61,8 @@ struct ff_bn {
 #define FF_BN_MOMENTUM 0.1f /* torch default */
 
 /* The BN whose backward pass comes next, of as many channels: its ddst is the result of
- * the bn_bwd_apply that is given this, which then also leaves its sums, as bn_bwd_reduce
- * would. slope and dslope may be NULL. */
+ * the bn_bwd_apply that is given this, which then also leaves its sums, as
+ * bn_bwd_reduce would. slope and dslope may be NULL. */
 struct ff_bn_next {
     struct ff_tensor *dweight, *dbias, *dslope;
     const struct ff_tensor *src;
@@ -208,7 +208,9 @@ struct ff_ops {
     void (*bn_stats)(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
                      const struct ff_tensor *src, int64_t M, int C);
     /* stats -> mean, invstd, scale, shift; running statistics move by FF_BN_MOMENTUM,
-     * the variance there unbiased, M/(M-1), as torch.nn.BatchNorm2d. */
+     * the variance there unbiased, M/(M-1), as torch.nn.BatchNorm2d. A backend may
+     * leave it to the bn_apply that follows, or do it before any other op that could
+     * tell. */
     void (*bn_finalize)(struct ff_ops_ctx *ctx, struct ff_bn *bn,
                         const struct ff_tensor *stats, int64_t M);
     /* scale, shift from the running statistics (eval mode). */
@@ -216,7 +218,7 @@ struct ff_ops {
     /* dst (M, C), none of the others, = act(scale src + shift) + residual; act = PReLU
      * with slope (C), or none if slope is NULL. residual (M, C) may be NULL;
      * residual_bn, if not NULL, applies its scale and shift to it. stats of dst, NULL =
-     * not wanted. */
+     * not wanted; best another tensor than the last finalize had. */
     void (*bn_apply)(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
                      const struct ff_tensor *src, const struct ff_bn *bn,
                      const struct ff_tensor *slope, const struct ff_tensor *residual,
