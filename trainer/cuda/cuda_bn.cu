@@ -484,11 +484,12 @@ static dim3 grid_for(const struct cuda_ctx *cu, int64_t M, int C, int a_processo
     return dim3(x, blocks_for(M, ROWS * AT_ONCE, most < 1 ? 1 : most));
 }
 
-/* Blocks a multiprocessor: of sums three, so that the last block has little to add. Of
- * the others four, two rounds of what is resident: one would leave processors idle at
- * the end where some are slower, and each more repeats the start of a block, a load of
- * the constants or a finalize. */
-enum { SUMS_A_PROCESSOR = 3, PLAIN_A_PROCESSOR = 4 };
+/* Blocks a multiprocessor. Of sums two: ptxas gives most of these kernels 86 to 121
+ * registers, so two are resident, and a third would run alone; the last block has little
+ * to add. Of the others four, two rounds: one would leave processors idle at the end
+ * where some are slower, and each more repeats the start of a block, a load of the
+ * constants or a finalize. */
+enum { SUMS_A_PROCESSOR = 2, PLAIN_A_PROCESSOR = 4 };
 static const dim3 block_of(8, ROWS);
 
 static bool checked(struct cuda_ctx *cu, int64_t M, int C, int64_t count)
