@@ -10,12 +10,12 @@
  * bar; its metric stands under the title, as it does over a single cell. */
 #include "draw.h"
 
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "figure.h"
 #include "figure_text.h"
 
 #define MARGIN 14
@@ -551,8 +551,9 @@ static void draw_legend(cairo_t *cr, const struct plan *p)
     }
 }
 
-static void draw_figure(cairo_t *cr, const struct plan *p)
+static void draw_figure(cairo_t *cr, const void *what) /* a struct plan */
 {
+    const struct plan *p = what;
     const struct ff_draw_layout *at = &p->at;
     grey(cr, 1);
     cairo_paint(cr);
@@ -610,41 +611,21 @@ void ff_draw_cell_corner(double *x, double *y, const struct ff_draw_layout *layo
          (double)(place / columns) * layout->cell_height;
 }
 
-static int draw_on(cairo_surface_t *surface, const struct plan *p, const char *path,
-                   bool png, struct ff_err *err)
+static int write_figure(const char *path, bool png, const struct ff_sheet *sheet,
+                        struct ff_err *err)
 {
-    cairo_t *cr = cairo_create(surface);
-    if (png)
-        cairo_scale(cr, p->at.scale, p->at.scale);
-    draw_figure(cr, p);
-    cairo_status_t status = cairo_status(cr);
-    cairo_destroy(cr);
-    if (status == CAIRO_STATUS_SUCCESS && png)
-        status = cairo_surface_write_to_png(surface, path);
-    cairo_surface_finish(surface);
-    if (status == CAIRO_STATUS_SUCCESS)
-        status = cairo_surface_status(surface);
-    cairo_surface_destroy(surface);
-    if (status != CAIRO_STATUS_SUCCESS)
-        return ff_err_set(err, status == CAIRO_STATUS_NO_MEMORY ? FF_ENOMEM : FF_EFAIL,
-                          "%s: cannot draw: %s", path, cairo_status_to_string(status));
-    return 0;
+    struct plan p;
+    plan_sheet(&p, sheet);
+    return ff_figure_write(path, png, p.at.width, p.at.height, p.at.scale, draw_figure,
+                           &p, err);
 }
 
 int ff_draw_png(const char *path, const struct ff_sheet *sheet, struct ff_err *err)
 {
-    struct plan p;
-    plan_sheet(&p, sheet);
-    cairo_surface_t *surface = cairo_image_surface_create(
-        CAIRO_FORMAT_RGB24, (int)ceil(p.at.width * p.at.scale),
-        (int)ceil(p.at.height * p.at.scale));
-    return draw_on(surface, &p, path, true, err);
+    return write_figure(path, true, sheet, err);
 }
 
 int ff_draw_svg(const char *path, const struct ff_sheet *sheet, struct ff_err *err)
 {
-    struct plan p;
-    plan_sheet(&p, sheet);
-    return draw_on(cairo_svg_surface_create(path, p.at.width, p.at.height), &p, path,
-                   false, err);
+    return write_figure(path, false, sheet, err);
 }
