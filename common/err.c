@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WHOLE_MAX 6144 /* bytes before a message is shortened: a path, words */
+
 void ff_show_controls(char *text, size_t capacity)
 {
     char shown[FF_SHOWN_MAX];
@@ -26,15 +28,46 @@ void ff_show_controls(char *text, size_t capacity)
         memcpy(text, shown, used + 1);
 }
 
+static bool inside_character(char c) /* of UTF-8 */
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+void ff_shorten(char *out, size_t capacity, const char *text)
+{
+    size_t length = strlen(text);
+    if (length < capacity) {
+        memcpy(out, text, length + 1);
+        return;
+    }
+    size_t kept = capacity - sizeof "...", head = kept / 2;
+    const char *tail = text + length - (kept - head);
+    while (head > 0 && inside_character(text[head]))
+        head--;
+    while (inside_character(*tail))
+        tail++;
+    snprintf(out, capacity, "%.*s...%s", (int)head, text, tail);
+}
+
+/* The text and behind it `cause`. */
+static void fill(struct ff_err *err, int code, const char *cause, const char *fmt,
+                 va_list ap)
+{
+    char whole[WHOLE_MAX];
+    vsnprintf(whole, sizeof whole - strlen(cause), fmt, ap);
+    strcat(whole, cause);
+    err->code = code;
+    ff_shorten(err->text, sizeof err->text, whole);
+    ff_show_controls(err->text, sizeof err->text);
+}
+
 int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
 {
     if (err) {
         va_list ap;
         va_start(ap, fmt);
-        err->code = code;
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        fill(err, code, "", fmt, ap);
         va_end(ap);
-        ff_show_controls(err->text, sizeof err->text);
     }
     return code;
 }
@@ -43,14 +76,12 @@ int ff_err_errno(struct ff_err *err, int code, const char *fmt, ...)
 {
     int saved = errno;
     if (err) {
+        char cause[128];
         va_list ap;
+        snprintf(cause, sizeof cause, ": %s", strerror(saved));
         va_start(ap, fmt);
-        err->code = code;
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        fill(err, code, cause, fmt, ap);
         va_end(ap);
-        size_t used = strlen(err->text);
-        snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(saved));
-        ff_show_controls(err->text, sizeof err->text);
     }
     errno = saved;
     return code;

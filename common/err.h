@@ -37,13 +37,18 @@ struct ff_err {
         0, ""                                                                          \
     }
 
-/* Fills err (if not NULL) and returns code. Control characters become \x0a. */
+/* Fills err (if not NULL) and returns code. Control characters become \x0a; of a text
+ * that does not fit both ends stay (ff_shorten). */
 int ff_err_set(struct ff_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* As ff_err_set, with ": <strerror(errno)>" appended. */
 int ff_err_errno(struct ff_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Text into a block of `capacity` >= 8 bytes of its own; "..." stands for the middle of
+ * one that does not fit: a message begins with a path and ends with what went wrong. */
+void ff_shorten(char *out, size_t capacity, const char *text);
 
 /* Control bytes of a text in a block of `capacity` <= FF_SHOWN_MAX bytes as \x0d, cut
  * to fit: a name or a file's line must not write on the terminal. */

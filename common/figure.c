@@ -17,7 +17,7 @@ int ff_figure_write(const char *path, bool png, double width, double height,
     if (rc)
         return rc;
     cairo_surface_t *surface =
-        png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(scale * width),
+        png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)ceil(scale * width),
                                          (int)ceil(scale * height))
             : cairo_svg_surface_create(temporary, width, height);
     cairo_t *cr = cairo_create(surface);
@@ -34,8 +34,8 @@ int ff_figure_write(const char *path, bool png, double width, double height,
     cairo_surface_destroy(surface);
     rc = status == CAIRO_STATUS_SUCCESS
              ? ff_atomic_rename(temporary, path, err)
-             : ff_err_set(err, FF_EFAIL, "%s: cannot draw: %s", path,
-                          cairo_status_to_string(status));
+             : ff_err_set(err, status == CAIRO_STATUS_NO_MEMORY ? FF_ENOMEM : FF_EFAIL,
+                          "%s: cannot draw: %s", path, cairo_status_to_string(status));
     if (rc)
         unlink(temporary);
     return rc;

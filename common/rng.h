@@ -12,7 +12,7 @@
 /* One Philox4x32-10 block: out[4] from counter ctr[4] and key[2]. */
 void ff_philox(uint32_t out[4], const uint32_t ctr[4], const uint32_t key[2]);
 
-/* 64-bit FNV-1a of a string, to name a stream. */
+/* 64-bit FNV-1a of a string, to name a stream or for a hash table. */
 uint64_t ff_stream(const char *name);
 
 /* 64 uniform random bits of (seed, stream, index). */

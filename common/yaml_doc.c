@@ -3,7 +3,8 @@
  *
  * libyaml's events are turned into nodes by recursion, one level a collection, at most
  * DEPTH_MAX deep. Every node owns its key, text and items; a half-built tree is freed
- * by the same routine as a whole one. */
+ * by the same routine as a whole one. While a map is read, a hash table finds a key
+ * that stands there already. */
 #include "yaml_doc.h"
 
 #include <ctype.h>
@@ -14,6 +15,7 @@
 #include <yaml.h>
 
 #include "atomic_file.h"
+#include "rng.h"
 
 #define DEPTH_MAX 64
 
@@ -108,6 +110,46 @@ static int check_plain(struct reader *r, const yaml_event_t *event)
     return 0;
 }
 
+/* The keys of a map: open addressing, at most half full. */
+struct key_table {
+    size_t *slot; /* (size): number of the entry, from 1; 0 = free */
+    size_t size;  /* a power of two */
+};
+
+/* The slot that holds the key, or the free one where it belongs. */
+static size_t *find_slot(const struct key_table *table, const struct ff_yaml_node *map,
+                         const char *key)
+{
+    size_t i = ff_stream(key) & (table->size - 1);
+    while (table->slot[i] && strcmp(map->items[table->slot[i] - 1].key, key))
+        i = (i + 1) & (table->size - 1);
+    return &table->slot[i];
+}
+
+/* Notes the key of the map's last entry. */
+static int note_key(struct reader *r, struct key_table *table,
+                    const struct ff_yaml_node *map)
+{
+    size_t last = map->count - 1;
+    const struct ff_yaml_node *item = &map->items[last];
+    if (2 * map->count > table->size) {
+        free(table->slot);
+        table->size = table->size ? 2 * table->size : 16;
+        table->slot = calloc(table->size, sizeof *table->slot);
+        if (!table->slot)
+            return ff_err_set(r->err, FF_ENOMEM, "%s: out of memory", r->name);
+        for (size_t i = 0; i < last; i++)
+            *find_slot(table, map, map->items[i].key) = i + 1;
+    }
+    size_t *slot = find_slot(table, map, item->key);
+    if (*slot)
+        return ff_err_set(r->err, FF_EUSAGE,
+                          "%s:%d: key \"%s\" occurs twice (first in line %d)", r->name,
+                          item->line, item->key, map->items[*slot - 1].line);
+    *slot = last + 1;
+    return 0;
+}
+
 static int read_node(struct reader *r, struct ff_yaml_node *node,
                      const yaml_event_t *first, int depth);
 
@@ -115,6 +157,7 @@ static int read_items(struct reader *r, struct ff_yaml_node *node, int depth)
 {
     bool is_map = node->kind == FF_YAML_MAP;
     yaml_event_type_t end = is_map ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
+    struct key_table keys = {0};
     yaml_event_t event;
     int rc;
     while (!(rc = next_event(r, &event))) {
@@ -135,14 +178,7 @@ static int read_items(struct reader *r, struct ff_yaml_node *node, int depth)
             }
             if ((rc = copy_scalar(r, &item->key, &event)))
                 break;
-            for (size_t i = 0; i + 1 < node->count; i++)
-                if (!strcmp(node->items[i].key, item->key)) {
-                    rc = ff_err_set(r->err, FF_EUSAGE,
-                                    "%s:%d: key \"%s\" occurs twice (first in line %d)",
-                                    r->name, line, item->key, node->items[i].line);
-                    break;
-                }
-            if (rc)
+            if ((rc = note_key(r, &keys, node)))
                 break;
             yaml_event_delete(&event);
             if ((rc = next_event(r, &event)))
@@ -154,6 +190,7 @@ static int read_items(struct reader *r, struct ff_yaml_node *node, int depth)
         yaml_event_delete(&event);
     }
     yaml_event_delete(&event);
+    free(keys.slot);
     return rc;
 }
 

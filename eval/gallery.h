@@ -5,8 +5,8 @@
  *   meta/<protocol>_1N_probe_mixed.csv
  *
  * One header line, then "template,subject", both numbers; further columns are not read.
- * A template may stand in a list several times (published lists have a line an image),
- * always with the same subject. */
+ * A template may stand in a list several times (published lists have a line an image)
+ * and in several lists, always with the same subject; in each it counts once. */
 #ifndef FF_GALLERY_H
 #define FF_GALLERY_H
 

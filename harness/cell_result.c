@@ -251,7 +251,7 @@ int ff_cell_result_read(struct ff_cell_result *result, const struct ff_grid *gri
     rc = read_summary(result, dir, &damage);
     if (rc == FF_EDATA && result->trained) {
         forget_summary(result);
-        snprintf(result->damage, sizeof result->damage, "%.255s", damage.text);
+        ff_shorten(result->damage, sizeof result->damage, damage.text);
     } else if (rc) {
         return ff_err_set(err, rc, "%s", damage.text);
     }

@@ -41,6 +41,11 @@ int ff_cmd_parse(const struct ff_cli *cli, int argc, char **argv, int words,
 /* Prints the error; its exit code. */
 int ff_cmd_fail(const struct ff_err *err);
 
+/* For a verb that only looks at the sweep directory argv[1]: parses and loads it.
+ * False: the verb ends with *exit_code. The view is freed by ff_sweep_view_fini. */
+bool ff_cmd_load_view(struct ff_sweep_view *view, int *exit_code,
+                      const struct ff_cli *cli, int argc, char **argv);
+
 /* Fills a view of what the sweep directory holds for this plan, nothing locked or
  * changed; a directory that is not there gives planned cells. The view borrows the
  * grid. Freed by ff_cmd_view_fini. */

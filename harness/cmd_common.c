@@ -31,6 +31,18 @@ int ff_cmd_fail(const struct ff_err *err)
     return ff_err_exit_code(err->code);
 }
 
+bool ff_cmd_load_view(struct ff_sweep_view *view, int *exit_code,
+                      const struct ff_cli *cli, int argc, char **argv)
+{
+    struct ff_err err = FF_ERR_INIT;
+    int rc = ff_cmd_parse(cli, argc, argv, 1, &err);
+    if (!rc)
+        rc = ff_sweep_view_load(view, argv[1], &err);
+    if (rc)
+        *exit_code = rc > 0 ? FF_EXIT_OK : ff_cmd_fail(&err);
+    return !rc;
+}
+
 int ff_cmd_open(struct ff_cmd *cmd, const char *grid_path,
                 const struct ff_opt_list *sets, const char *out, struct ff_err *err)
 {

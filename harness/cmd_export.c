@@ -116,13 +116,9 @@ int ff_cmd_export(int argc, char **argv)
     struct ff_err err = FF_ERR_INIT;
     struct ff_sweep_view view;
     struct ff_atomic_file file;
-    int rc = ff_cmd_parse(&cli, argc, argv, 1, &err);
-    if (rc > 0)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = ff_sweep_view_load(&view, argv[1], &err);
-    if (rc)
-        return ff_cmd_fail(&err);
+    int rc = 0, exit_code;
+    if (!ff_cmd_load_view(&view, &exit_code, &cli, argc, argv))
+        return exit_code;
     if (out)
         rc = ff_atomic_begin(&file, out, &err);
     if (!rc) {

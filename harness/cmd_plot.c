@@ -38,14 +38,10 @@ int ff_cmd_plot(int argc, char **argv)
         0};
     struct ff_err err = FF_ERR_INIT;
     struct ff_sweep_view view;
-    int rc = ff_cmd_parse(&cli, argc, argv, 1, &err);
-    if (rc > 0)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = ff_sweep_view_load(&view, argv[1], &err);
-    if (rc)
-        return ff_cmd_fail(&err);
-    rc = ff_cmd_publish(NULL, &view, &err);
+    int exit_code;
+    if (!ff_cmd_load_view(&view, &exit_code, &cli, argc, argv))
+        return exit_code;
+    int rc = ff_cmd_publish(NULL, &view, &err);
     if (!rc) {
         draw_curves(&view);
         ff_heatmap_print(stdout, view.grid, view.results,

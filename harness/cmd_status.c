@@ -70,16 +70,11 @@ int ff_cmd_status(int argc, char **argv)
         "  watch -n 10 ff-grid status results/lambda_tau --brief\n",
         options,
         sizeof options / sizeof *options};
-    struct ff_err err = FF_ERR_INIT;
     struct ff_sweep_view view;
     char label[512], eta[40];
-    int rc = ff_cmd_parse(&cli, argc, argv, 1, &err);
-    if (rc > 0)
-        return FF_EXIT_OK;
-    if (!rc)
-        rc = ff_sweep_view_load(&view, argv[1], &err);
-    if (rc)
-        return ff_cmd_fail(&err);
+    int exit_code;
+    if (!ff_cmd_load_view(&view, &exit_code, &cli, argc, argv))
+        return exit_code;
     int counts[FF_CELL_STATUS_COUNT], width = 0;
     ff_sweep_count(counts, &view);
     printf("%s: %s%s", view.grid->name, argv[1], view.alive ? ", running" : "");

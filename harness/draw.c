@@ -4,17 +4,18 @@
  * plan() measures every text and fixes where all things stand; the rest paints. From
  * the top: title, panels with their tick labels, name of the column axis, colour bar
  * where it lies flat, legend of the marks in use, note on the seeds. The colour bar
- * stands to the right of panels that are high enough. Lengths are points; cells have
- * whole points, so that their edges fall on pixels. A figure without a value has no
- * colour bar; its metric stands under the title, as it does over a single cell. */
+ * stands to the right of panels that are high enough. All other text is centred on the
+ * panels, and the figure wide enough for that. Lengths are points; cells have whole
+ * points, so that their edges fall on pixels. A figure without a value has no colour
+ * bar; its metric stands under the title, as it does over a single cell. */
 #include "draw.h"
 
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "figure.h"
 #include "figure_text.h"
 
 #define MARGIN 14
@@ -29,8 +30,9 @@
 #define BAR 13 /* thickness of the colour bar */
 #define BAR_GAP 16
 #define STANDING_MIN 150 /* panels lower than this get a lying bar */
-#define LYING_BAR 220    /* longest lying bar */
-#define PNG_SCALE 2      /* pixels a point: 144 dpi */
+#define LYING_BAR_MIN 140
+#define LYING_BAR_MAX 220
+#define PNG_SCALE 2 /* pixels a point: 144 dpi */
 #define PNG_SIDE_MAX 16000
 
 struct plan {
@@ -47,6 +49,8 @@ struct plan {
     double row_tick_width, column_tick_size, column_tick_height;
     bool column_ticks_up;
     double panels_width, panels_height;
+    double centre; /* of the panels, from the left */
+    double bar_length, bar_label_x;
     double column_label_y, lying_bar_y, legend_y, note_y;
     bool used[FF_SHEET_STATE_COUNT];
     bool partial;
@@ -210,23 +214,25 @@ static void plan(struct plan *p, cairo_t *cr, const struct ff_sheet *s)
                                                   : BAR_LYING;
     at->top =
         MARGIN + TITLE + 10 + (p->bar == BAR_NONE ? LABEL + 6 : 0) + (heading ? 20 : 0);
-    double right = MARGIN;
+    double tick = ff_text_width(cr, "99.99", TICK, FF_TEXT_PLAIN), right = MARGIN;
     if (p->bar == BAR_STANDING)
-        right += BAR_GAP + BAR + 6 + ff_text_width(cr, "99.99", TICK, FF_TEXT_PLAIN) +
-                 8 + LABEL;
-    at->width = at->left + p->panels_width + right;
-    double below[] = {legend_width(cr, p),
-                      ff_text_width(cr, p->note, NOTE, FF_TEXT_PLAIN),
-                      ff_text_width(cr, s->name, TITLE * 0.75, FF_TEXT_BOLD),
-                      ff_text_width(cr, s->metric, LABEL, FF_TEXT_PLAIN)};
-    double wanted = 0;
-    for (int i = 0; i < 4; i++)
-        wanted = fmax(wanted, below[i] + 2 * MARGIN);
-    if (wanted > at->width) {
-        at->left += floor((wanted - at->width) / 2);
-        at->width = wanted;
-    }
-    at->width = ceil(at->width);
+        right += BAR_GAP + BAR + 6 + tick + 8 + LABEL;
+    p->bar_length = p->bar == BAR_LYING
+                        ? clamp(p->panels_width, LYING_BAR_MIN, LYING_BAR_MAX)
+                    : p->panels_height <= 560 ? p->panels_height
+                                              : 480;
+    double centred[] = {
+        legend_width(cr, p), ff_text_width(cr, p->note, NOTE, FF_TEXT_PLAIN),
+        ff_text_width(cr, s->name, TITLE * 0.75, FF_TEXT_BOLD),
+        p->bar == BAR_STANDING ? 0 : ff_text_width(cr, s->metric, LABEL, FF_TEXT_PLAIN),
+        p->bar == BAR_LYING ? p->bar_length + tick : 0};
+    double side = 0; /* from the centre to either edge */
+    for (size_t i = 0; i < sizeof centred / sizeof *centred; i++)
+        side = fmax(side, ceil(centred[i] / 2) + MARGIN);
+    at->left = fmax(at->left, ceil(side - p->panels_width / 2));
+    p->centre = at->left + p->panels_width / 2;
+    p->bar_label_x = at->left + p->panels_width + right - MARGIN - LABEL / 2.0 + 2;
+    at->width = ceil(fmax(at->left + p->panels_width + right, p->centre + side));
     double y = at->top + p->panels_height + p->column_tick_height;
     if (p->column) {
         p->column_label_y = y + 4 + LABEL / 2.0;
@@ -444,29 +450,20 @@ static void draw_frame(cairo_t *cr, double x, double y, double w, double h)
     cairo_stroke(cr);
 }
 
-/* Middle for text of this width: under the panels, or of the figure if it is wider. */
-static double centre_for(const struct plan *p, double width)
-{
-    double centre = p->at.left + p->panels_width / 2;
-    double room = 2 * (fmin(centre, p->at.width - centre) - MARGIN / 2.0);
-    return width <= room ? centre : p->at.width / 2;
-}
-
 static void draw_names(cairo_t *cr, const struct plan *p)
 {
     const struct ff_draw_layout *at = &p->at;
     const struct ff_sheet *s = p->sheet;
-    double centre = at->left + p->panels_width / 2;
     double natural = ff_text_width(cr, s->name, TITLE, FF_TEXT_BOLD);
-    double size = fmin(TITLE, TITLE * (at->width - 2 * MARGIN) / natural);
+    double room = 2 * (fmin(p->centre, at->width - p->centre) - MARGIN);
     grey(cr, 0);
-    ff_text_draw(cr, centre_for(p, natural), MARGIN + TITLE / 2.0, 0.5, s->name, size,
-                 FF_TEXT_BOLD);
+    ff_text_draw(cr, p->centre, MARGIN + TITLE / 2.0, 0.5, s->name,
+                 fmin(TITLE, TITLE * room / natural), FF_TEXT_BOLD);
     if (p->bar == BAR_NONE)
-        ff_text_draw(cr, at->width / 2, MARGIN + TITLE + 6 + LABEL / 2.0, 0.5,
-                     s->metric, LABEL, FF_TEXT_PLAIN);
+        ff_text_draw(cr, p->centre, MARGIN + TITLE + 6 + LABEL / 2.0, 0.5, s->metric,
+                     LABEL, FF_TEXT_PLAIN);
     if (p->column)
-        ff_text_draw(cr, centre, p->column_label_y, 0.5,
+        ff_text_draw(cr, p->centre, p->column_label_y, 0.5,
                      ff_sheet_symbol(p->column->name), LABEL + 1,
                      symbol_style(p->column->name));
     if (!p->row)
@@ -502,12 +499,11 @@ static void draw_bar(cairo_t *cr, const struct plan *p)
 {
     const struct ff_draw_layout *at = &p->at;
     bool standing = p->bar == BAR_STANDING;
-    double length = standing ? p->panels_height <= 560 ? p->panels_height : 480
-                             : fmin(fmax(p->panels_width, 140), LYING_BAR);
+    double length = p->bar_length;
     double x = at->left + p->panels_width + BAR_GAP;
     double y = at->top + (p->panels_height - length) / 2;
     if (!standing) {
-        x = at->left + (p->panels_width - length) / 2;
+        x = p->centre - length / 2;
         y = p->lying_bar_y;
     }
     fill_bar(cr, x, y, standing ? BAR : length, standing ? length : BAR);
@@ -532,17 +528,17 @@ static void draw_bar(cairo_t *cr, const struct plan *p)
                          FF_TEXT_PLAIN);
     }
     if (standing)
-        ff_text_draw_up(cr, at->width - MARGIN - LABEL / 2.0 + 2, y + length / 2, 0.5,
-                        p->sheet->metric, LABEL, FF_TEXT_PLAIN);
+        ff_text_draw_up(cr, p->bar_label_x, y + length / 2, 0.5, p->sheet->metric,
+                        LABEL, FF_TEXT_PLAIN);
     else
-        ff_text_draw(cr, x + length / 2, y + BAR + 6 + TICK + 5 + LABEL / 2.0, 0.5,
+        ff_text_draw(cr, p->centre, y + BAR + 6 + TICK + 5 + LABEL / 2.0, 0.5,
                      p->sheet->metric, LABEL, FF_TEXT_PLAIN);
 }
 
 static void draw_legend(cairo_t *cr, const struct plan *p)
 {
     double width = legend_width(cr, p) - 16;
-    double x = centre_for(p, width) - width / 2;
+    double x = p->centre - width / 2;
     for (int k = 0; k < FF_SHEET_STATE_COUNT; k++) {
         if (!p->used[k] || k == FF_SHEET_VALUE)
             continue;
@@ -555,8 +551,9 @@ static void draw_legend(cairo_t *cr, const struct plan *p)
     }
 }
 
-static void draw_figure(cairo_t *cr, const struct plan *p)
+static void draw_figure(cairo_t *cr, const void *what) /* a struct plan */
 {
+    const struct plan *p = what;
     const struct ff_draw_layout *at = &p->at;
     grey(cr, 1);
     cairo_paint(cr);
@@ -578,8 +575,7 @@ static void draw_figure(cairo_t *cr, const struct plan *p)
     if (p->legend_y > 0)
         draw_legend(cr, p);
     grey(cr, 0.4);
-    double note_x = centre_for(p, ff_text_width(cr, p->note, NOTE, FF_TEXT_PLAIN));
-    ff_text_draw(cr, note_x, p->note_y, 0.5, p->note, NOTE, FF_TEXT_PLAIN);
+    ff_text_draw(cr, p->centre, p->note_y, 0.5, p->note, NOTE, FF_TEXT_PLAIN);
 }
 
 /* ---- outside ---- */
@@ -615,41 +611,21 @@ void ff_draw_cell_corner(double *x, double *y, const struct ff_draw_layout *layo
          (double)(place / columns) * layout->cell_height;
 }
 
-static int draw_on(cairo_surface_t *surface, const struct plan *p, const char *path,
-                   bool png, struct ff_err *err)
+static int write_figure(const char *path, bool png, const struct ff_sheet *sheet,
+                        struct ff_err *err)
 {
-    cairo_t *cr = cairo_create(surface);
-    if (png)
-        cairo_scale(cr, p->at.scale, p->at.scale);
-    draw_figure(cr, p);
-    cairo_status_t status = cairo_status(cr);
-    cairo_destroy(cr);
-    if (status == CAIRO_STATUS_SUCCESS && png)
-        status = cairo_surface_write_to_png(surface, path);
-    cairo_surface_finish(surface);
-    if (status == CAIRO_STATUS_SUCCESS)
-        status = cairo_surface_status(surface);
-    cairo_surface_destroy(surface);
-    if (status != CAIRO_STATUS_SUCCESS)
-        return ff_err_set(err, status == CAIRO_STATUS_NO_MEMORY ? FF_ENOMEM : FF_EFAIL,
-                          "%s: cannot draw: %s", path, cairo_status_to_string(status));
-    return 0;
+    struct plan p;
+    plan_sheet(&p, sheet);
+    return ff_figure_write(path, png, p.at.width, p.at.height, p.at.scale, draw_figure,
+                           &p, err);
 }
 
 int ff_draw_png(const char *path, const struct ff_sheet *sheet, struct ff_err *err)
 {
-    struct plan p;
-    plan_sheet(&p, sheet);
-    cairo_surface_t *surface = cairo_image_surface_create(
-        CAIRO_FORMAT_RGB24, (int)ceil(p.at.width * p.at.scale),
-        (int)ceil(p.at.height * p.at.scale));
-    return draw_on(surface, &p, path, true, err);
+    return write_figure(path, true, sheet, err);
 }
 
 int ff_draw_svg(const char *path, const struct ff_sheet *sheet, struct ff_err *err)
 {
-    struct plan p;
-    plan_sheet(&p, sheet);
-    return draw_on(cairo_svg_surface_create(path, p.at.width, p.at.height), &p, path,
-                   false, err);
+    return write_figure(path, false, sheet, err);
 }

@@ -26,7 +26,7 @@ void ff_draw_layout(struct ff_draw_layout *layout, const struct ff_sheet *sheet)
 void ff_draw_cell_corner(double *x, double *y, const struct ff_draw_layout *layout,
                          const struct ff_sheet *sheet, size_t cell);
 
-/* Writes the picture to `path` itself (the caller renames). FF_EFAIL. */
+/* Writes the picture, whole or not at all. FF_EFAIL, FF_ENOMEM. */
 int ff_draw_png(const char *path, const struct ff_sheet *sheet, struct ff_err *err);
 int ff_draw_svg(const char *path, const struct ff_sheet *sheet, struct ff_err *err);
 

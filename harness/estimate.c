@@ -3,6 +3,7 @@
  * the elements of the stage outputs. */
 #include "estimate.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -20,15 +21,26 @@ struct size {
     int64_t weights, activations; /* numbers; numbers an image */
 };
 
+/* Channels as trainer/iresnet.c and trainer/mbf.c round them: each stage for itself. */
+static int64_t iresnet_channels(const struct ff_params *params, int stage)
+{
+    int64_t channels = lround((64 << stage) * params->width);
+    return channels < 1 ? 1 : channels;
+}
+
+static int64_t mbf_channels(const struct ff_params *params, int at_width_1)
+{
+    int64_t channels = 2 * lround(at_width_1 * params->width / 2);
+    return channels < 2 ? 2 : channels;
+}
+
 static struct size walk_iresnet(const struct ff_params *params)
 {
-    int64_t base = (int64_t)(64 * params->width + 0.5);
-    if (base < 1)
-        base = 1;
+    int64_t base = iresnet_channels(params, 0);
     int64_t side = params->image_size, in = base;
     struct size size = {3 * 9 * base + 3 * base, 2 * base * side * side};
     for (int stage = 0; stage < STAGES; stage++) {
-        int64_t out = base << stage;
+        int64_t out = iresnet_channels(params, stage);
         for (int64_t b = 0; b < blocks[params->backbone][stage]; b++) {
             int64_t before = side * side;
             size.weights +=
@@ -43,7 +55,7 @@ static struct size walk_iresnet(const struct ff_params *params)
         }
     }
     int64_t flat = in * side * side;
-    size.weights += 2 * in + flat * params->embedding + 3 * params->embedding;
+    size.weights += 2 * in + flat * params->embedding + 2 * params->embedding;
     size.activations += flat + 2 * params->embedding;
     return size;
 }
@@ -61,16 +73,15 @@ static struct size walk_mbf(const struct ff_params *params)
     /* channels of a stage, inside its first bottleneck and the others; how many */
     static const int stages[3][4] = {
         {128, 128, 128, 4}, {256, 256, 256, 6}, {256, 512, 256, 2}};
-    double width = params->width / 2;
-    int64_t in = 2 * (int64_t)(128 * width + 0.5), side = params->image_size / 2;
-    int64_t last = 2 * (int64_t)(512 * width + 0.5);
+    int64_t in = mbf_channels(params, 128), side = params->image_size / 2;
+    int64_t last = mbf_channels(params, 512);
     struct size size = {0, 0};
     add_unit(&size, 27, in, side, true);
     add_unit(&size, 18, in, side, true);
     for (int s = 0; s < 3; s++) {
-        int64_t out = 2 * (int64_t)(stages[s][0] * width + 0.5);
+        int64_t out = mbf_channels(params, stages[s][0]);
         for (int i = 0; i <= stages[s][3]; i++) {
-            int64_t inner = 2 * (int64_t)(stages[s][i ? 2 : 1] * width + 0.5);
+            int64_t inner = mbf_channels(params, stages[s][i ? 2 : 1]);
             add_unit(&size, in, inner, side, true);
             side /= i ? 1 : 2;
             add_unit(&size, 9, inner, side, true);

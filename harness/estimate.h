@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What a run will need, reckoned from its parameters before anything runs. Sizes are
- * sums over the layers of IResNet as published; they are good to some ten percent and
- * are only used to warn and to refuse what cannot fit. */
+/* What a run will need, reckoned from its parameters before anything runs. Numbers of
+ * parameters are those of the network; sizes are good to some ten percent and are only
+ * used to warn and to refuse what cannot fit. */
 #ifndef FF_ESTIMATE_H
 #define FF_ESTIMATE_H
 

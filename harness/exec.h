@@ -29,7 +29,7 @@ struct ff_exec {
 int ff_exec_local_create(struct ff_exec *exec, struct ff_err *err);
 /* Stops a child that still runs, frees. */
 void ff_exec_destroy(struct ff_exec *exec);
-/* The last line that programs left in a log; "" if there is none. */
+/* The last line that programs left in a log, shortened to fit; "" if there is none. */
 void ff_exec_last_words(char *out, size_t capacity, const char *log_path);
 
 /* The programs that stand beside ff-grid. */

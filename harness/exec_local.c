@@ -79,7 +79,7 @@ void ff_exec_last_words(char *out, size_t capacity, const char *path)
     const char *line = text + bytes;
     while (line > text && line[-1] != '\n' && line[-1] != '\r')
         line--;
-    snprintf(out, capacity, "%.*s", (int)capacity - 1, line);
+    ff_shorten(out, capacity, line);
 }
 
 int ff_programs_find(struct ff_programs *programs, struct ff_err *err)

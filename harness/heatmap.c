@@ -564,34 +564,16 @@ int ff_heatmap_sheet(struct ff_sheet *sheet, const struct ff_grid *grid,
     return rc;
 }
 
-static int draw_one(const char *path, const struct ff_sheet *sheet,
-                    int (*draw)(const char *, const struct ff_sheet *, struct ff_err *),
-                    struct ff_err *err)
-{
-    char temporary[FF_PATH_MAX];
-    if (!path)
-        return 0;
-    int rc = ff_path(temporary, err, "%s.tmp.%ld", path, (long)getpid());
-    if (rc)
-        return rc;
-    rc = draw(temporary, sheet, err);
-    if (!rc)
-        rc = ff_atomic_rename(temporary, path, err);
-    if (rc)
-        unlink(temporary);
-    return rc;
-}
-
 int ff_heatmap_draw(const char *png_path, const char *svg_path,
                     const struct ff_grid *grid, const struct ff_cell_result *results,
                     size_t count, struct ff_err *err)
 {
     struct ff_sheet sheet;
     int rc = ff_heatmap_sheet(&sheet, grid, results, count, err);
-    if (!rc)
-        rc = draw_one(png_path, &sheet, ff_draw_png, err);
-    if (!rc)
-        rc = draw_one(svg_path, &sheet, ff_draw_svg, err);
+    if (!rc && png_path)
+        rc = ff_draw_png(png_path, &sheet, err);
+    if (!rc && svg_path)
+        rc = ff_draw_svg(svg_path, &sheet, err);
     ff_sheet_fini(&sheet);
     return rc;
 }

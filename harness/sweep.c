@@ -275,7 +275,7 @@ static const char *failure_text(int code)
 static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
                         struct ff_child_result result, struct ff_err *err)
 {
-    char output[FF_PATH_MAX], words[200], reason[256];
+    char output[FF_PATH_MAX], words[1024], reason[1152];
     const char *program = sweep->phase == FF_PHASE_TRAIN ? "ff-train" : "ff-eval";
     int rc = output_path(output, sweep, dir, err);
     if (rc)
@@ -285,8 +285,8 @@ static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
         return cell_failed(sweep, index, -result.value, reason, err);
     }
     ff_exec_last_words(words, sizeof words, output);
-    snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%.150s", program,
-             result.value, failure_text(result.value), words[0] ? ": " : "", words);
+    snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%s", program, result.value,
+             failure_text(result.value), words[0] ? ": " : "", words);
     return cell_failed(sweep, index, result.value, reason, err);
 }
 
@@ -394,10 +394,10 @@ static int note_busy(struct ff_sweep *sweep, const char *dir,
                                                                   : FF_SAYS_GPU_FULL);
     *gpu = says != NULL;
     if (says || result.value == FF_EXIT_BUSY)
-        snprintf(sweep->busy, sizeof sweep->busy, "%.399s",
-                 says     ? says
-                 : *words ? words
-                          : "ff-train: busy");
+        ff_shorten(sweep->busy, sizeof sweep->busy,
+                   says     ? says
+                   : *words ? words
+                            : "ff-train: busy");
     return 0;
 }
 

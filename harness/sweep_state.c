@@ -118,7 +118,8 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
         record->attempts += !strcmp(state->running_phase, "train");
         state->waiting[0] = 0;
     } else if (!strcmp(kind, "wait")) {
-        copy(state->waiting, sizeof state->waiting, ff_event_get(event, "reason"));
+        ff_shorten(state->waiting, sizeof state->waiting,
+                   ff_event_get(event, "reason"));
         state->waiting_since = ff_event_seconds(event) -
                                (int64_t)strtod(ff_event_get(event, "seconds"), NULL);
         /* A try that got no GPU is none. */
@@ -127,12 +128,14 @@ int ff_sweep_state_apply(void *context, const struct ff_event *event,
         record->failed = true;
         record->code = (int)strtol(ff_event_get(event, "code"), NULL, 10);
         copy(record->phase, sizeof record->phase, ff_event_get(event, "phase"));
-        copy(record->reason, sizeof record->reason, ff_event_get(event, "reason"));
+        ff_shorten(record->reason, sizeof record->reason,
+                   ff_event_get(event, "reason"));
         copy(record->eval_key, sizeof record->eval_key,
              ff_event_get(event, "eval_key"));
     } else if (!strcmp(kind, "diverged")) {
         record->diverged = true;
-        copy(record->reason, sizeof record->reason, ff_event_get(event, "reason"));
+        ff_shorten(record->reason, sizeof record->reason,
+                   ff_event_get(event, "reason"));
     } else if (!strcmp(kind, "retry") || !strcmp(kind, "aside") ||
                !strcmp(kind, "done")) {
         record->failed = record->diverged = false;
@@ -197,7 +200,7 @@ static void overlay(struct ff_cell_result *result, const struct ff_grid *grid,
         ff_sweep_state_record(&view->state, result->train_key);
     if (record && result->status == FF_CELL_PLANNED && record->diverged) {
         result->status = FF_CELL_DIVERGED;
-        copy(result->reason, sizeof result->reason, record->reason);
+        ff_shorten(result->reason, sizeof result->reason, record->reason);
     } else if (record && record->failed) {
         bool training = !strcmp(record->phase, "train");
         bool holds = training && result->status == FF_CELL_PLANNED;
@@ -206,7 +209,7 @@ static void overlay(struct ff_cell_result *result, const struct ff_grid *grid,
                               !strcmp(record->phase + 5, grid->evals[e].name) &&
                               !strcmp(record->eval_key, eval_keys[e]));
         if (holds)
-            copy(result->reason, sizeof result->reason, record->reason);
+            ff_shorten(result->reason, sizeof result->reason, record->reason);
         /* Where scoring again failed, the score of before stands: the cell is done. */
         if (holds && result->status != FF_CELL_DONE)
             result->status = FF_CELL_FAILED;
@@ -242,7 +245,7 @@ int ff_sweep_view_read(struct ff_sweep_view *view, int index, struct ff_err *err
                                  (const char(*)[FF_SHA256_HEX])eval_keys, err);
     if (rc) {
         ff_cell_result_fini(result);
-        copy(result->reason, sizeof result->reason, err ? err->text : "damaged");
+        ff_shorten(result->reason, sizeof result->reason, err ? err->text : "damaged");
     }
     if (result->damage[0])
         ff_warn("%s; model and scores are used without it", result->damage);

@@ -98,6 +98,52 @@ Test(draw, png_has_the_size_of_the_layout)
     ff_sheet_fini(&sheet);
 }
 
+/* First and last column, in points, that are not white. */
+static void ink(double *first, double *last, const struct picture *p)
+{
+    int width = cairo_image_surface_get_width(p->surface);
+    int height = cairo_image_surface_get_height(p->surface);
+    int stride = cairo_image_surface_get_stride(p->surface);
+    const unsigned char *data = cairo_image_surface_get_data(p->surface);
+    int from = width, to = -1;
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            unsigned pixel;
+            memcpy(&pixel, data + y * stride + 4 * x, sizeof pixel);
+            if ((pixel & 0xffffff) == 0xffffff)
+                continue;
+            from = x < from ? x : from;
+            to = x > to ? x : to;
+        }
+    *first = from / p->at.scale;
+    *last = (to + 1) / p->at.scale;
+}
+
+/* The metric is far wider than all else here: what is seen at both ends is its own. */
+Test(draw, metric_is_whole_and_centred_on_the_smallest_panels)
+{
+    static const int counts[][2] = {{1, 1}, {2, 2}};
+    for (int k = 0; k < 12; k++) {
+        int axes = k % 3, holes = k / 3 % 2;
+        struct ff_sheet sheet;
+        struct picture p;
+        double first, last;
+        make(&sheet, axes, counts[k / 6]);
+        snprintf(sheet.metric, sizeof sheet.metric, "%s",
+                 "a metric whose name is wider than a few cells and their ticks (%)");
+        for (size_t i = 0; holes && i < sheet.cell_count; i++)
+            sheet.cells[i].state = FF_SHEET_HOLE;
+        draw(&p, &sheet);
+        ink(&first, &last, &p);
+        double centre = p.at.left + p.at.columns * p.at.cell_width / 2;
+        cr_expect(epsilon_eq(dbl, (first + last) / 2, centre, 1.5), "figure %d", k);
+        cr_expect(ge(dbl, first, 12), "figure %d", k);
+        cr_expect(le(dbl, last, p.at.width - 12), "figure %d", k);
+        discard(&p);
+        ff_sheet_fini(&sheet);
+    }
+}
+
 Test(draw, cells_have_the_colour_of_their_value)
 {
     static const int counts[] = {2, 3};

@@ -263,14 +263,18 @@ static const struct refusal {
     const char *text, *message;
 } refusals[] = {
     {"H\n", "G2.csv: no line below the header"},
-    {"H\n5,1\nx,1\n", "G2.csv:3: expected 'template,subject': 'x,1'"},
+    {"H\n5,3\nx,1\n", "G2.csv:3: expected 'template,subject': 'x,1'"},
     {"H\n5 1\n", "G2.csv:2: expected 'template,subject': '5 1'"},
     {"H\n5,1x\n", "G2.csv:2: expected"},
     {"H\n5,\n", "G2.csv:2: expected"},
-    {"H\n\n5,1\n", "G2.csv:2: expected"},
+    {"H\n\n5,3\n", "G2.csv:2: expected"},
     {"H\n6,1\n", "G2.csv:2: template 6 has no image in the set"},
-    {"H\n5,1\n5,2\n",
-     "G2.csv:3: template 5 is of subject 2, before it was of subject 1"},
+    {"H\n70000000001,1\n70000000001,2\n",
+     "G2.csv:3: template 70000000001 is of subject 2, before it was of subject 1"},
+    {"H\n5,3\n9,3\n", "G2.csv:3: template 9 is of subject 3, before it was of "
+                      "subject 4"}, /* in G1 */
+    {"H\n70000000001,3\n", "probe_mixed.csv:2: template 70000000001 is of subject 4, "
+                           "before it was of subject 3"},
 };
 
 Test(identify, lists_are_read_and_refused_by_line)
@@ -292,6 +296,8 @@ Test(identify, lists_are_read_and_refused_by_line)
     cr_assert(eq(int, lists.gallery[0].count, 2));
     cr_assert(eq(int, lists.gallery[0].template_index[1], 1));
     cr_assert(eq(i64, lists.gallery[0].subject[0], 3));
+    cr_assert(eq(int, lists.gallery[1].count, 1));
+    cr_assert(eq(int, lists.probe.count, 1));
     cr_assert(eq(int, lists.probe.template_index[0], 2));
     cr_assert(eq(i64, lists.probe.subject[0], 4));
     ff_gallery_fini(&lists);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Plans: iterations, keys, order, warnings, needs, and what is refused before any work.
  */
-#include "estimate.h"
 #include "sweep_fixture.h"
 
 TestSuite(plan, .init = fixture_setup, .fini = fixture_teardown, .timeout = 20);
@@ -253,26 +252,4 @@ Test(plan, hash_counts_lines_with_and_without_a_last_feed)
     cr_assert(eq(int, ff_plan_hash_lines(hash, &lines, path, NULL), 0));
     cr_assert(eq(str, hash,
                  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
-}
-
-Test(plan, parameter_count_of_the_published_networks)
-{
-    struct ff_params params;
-    const struct {
-        int backbone;
-        double millions;
-    } known[] = {{FF_BACKBONE_R18, 24.0},
-                 {FF_BACKBONE_R34, 34.1},
-                 {FF_BACKBONE_R50, 43.6},
-                 {FF_BACKBONE_R100, 65.2},
-                 {FF_BACKBONE_MBF, 2.06}};
-    ff_params_defaults(&params);
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        params.backbone = known[i].backbone;
-        cr_assert(epsilon_eq(dbl, (double)ff_estimate_parameters(&params) / 1e6,
-                             known[i].millions, 0.06));
-    }
-    char text[32];
-    cr_assert(eq(str, (char *)ff_bytes_text(text, 999.6), "1.0 kB"));
-    cr_assert(eq(str, (char *)ff_bytes_text(text, 26.1e9), "26 GB"));
 }

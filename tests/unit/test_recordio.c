@@ -5,6 +5,8 @@
 
 #include <fcntl.h>
 #include <png.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "data_fixture.h"
@@ -667,9 +669,41 @@ Test(recordio, writer_in_use_is_busy_and_a_discarded_one_leaves_nothing)
         int,
         ff_rec_writer_resume(&other, &images, at(&scratch, "set"), 30, 20, "one", &err),
         FF_EBUSY));
-    cr_assert(ne(ptr, strstr(err.text, "train.rec.part"), NULL), "%s", err.text);
+    cr_assert(ne(ptr, strstr(err.text, "set/train.rec: another process"), NULL), "%s",
+              err.text);
     cr_assert(eq(int, ff_rec_writer_checkpoint(writer, NULL), 0));
     ff_rec_writer_discard(writer);
     ff_rec_writer_destroy(writer);
     cr_assert(eq(int, rmdir(at(&scratch, "set")), 0));
+}
+
+Test(recordio, a_resumable_writer_speaks_of_the_file_that_was_asked_for)
+{
+    int64_t images;
+    struct ff_rec_writer *writer = resume("one", &images);
+    struct ff_err err = FF_ERR_INIT;
+    struct rlimit all, small;
+    add_images(writer, 0, 4);
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(eq(int, getrlimit(RLIMIT_FSIZE, &all), 0));
+    small = all;
+    small.rlim_cur = 64;
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &small), 0));
+    int rc = ff_rec_writer_checkpoint(writer, &err);
+    setrlimit(RLIMIT_FSIZE, &all);
+    cr_assert(eq(int, rc, FF_EFAIL));
+    cr_assert(ne(ptr, strstr(err.text, "set/train.rec: cannot write: "), NULL), "%s",
+              err.text);
+    ff_rec_writer_discard(writer);
+    ff_rec_writer_destroy(writer);
+    /* Here the part itself is at fault. */
+    cr_assert(eq(int, ff_mkdirs(at(&scratch, "set/train.idx.part"), NULL), 0));
+    rc = ff_rec_writer_resume(&writer, &images, at(&scratch, "set"), 30, 20, "one",
+                              &err);
+    cr_assert(eq(int, rc, FF_EFAIL));
+    cr_assert(ne(ptr,
+                 strstr(err.text, "set/train.idx: cannot write train.idx.part beside "
+                                  "it: Is a directory"),
+                 NULL),
+              "%s", err.text);
 }

@@ -300,6 +300,33 @@ static char *log_text(void)
     return text;
 }
 
+/* What the system said stands at the end, behind a path of any length. */
+Test(sweep, a_long_reason_keeps_its_end)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_FAILED, 0}};
+    char line[700] = "ff-train: /";
+    memset(line + strlen(line), 'd', 600);
+    strcat(line, "/checkpoint.h5: cannot write: No space left on device");
+    const char *const words[] = {line};
+    struct trial trial = new_trial(steps, 1);
+    trial.fake.words = words;
+    run_trial(&trial);
+    struct ff_sweep_view view = load_view();
+    const char *reason = view.results[0].reason;
+    cr_assert(
+        eq(int, strncmp(reason, "ff-train: exit code 1, failed: ff-train: /d", 43), 0),
+        "%s", reason);
+    cr_assert(
+        ne(ptr,
+           strstr(reason, "d/checkpoint.h5: cannot write: No space left on device"),
+           NULL),
+        "%s", reason);
+    ff_sweep_view_fini(&view);
+    char *text = log_text();
+    cr_assert(ne(ptr, strstr(text, line), NULL)); /* whole there */
+    free(text);
+}
+
 #define HELD FF_SAYS_GPU_BUSY " GPU-1 is held by pid 9 (ff-train a.yaml), user anna"
 #define FILLED FF_SAYS_GPU_FULL " 9 GiB wanted, 1 free: pid 12 (python3) 70.0 GiB"
 

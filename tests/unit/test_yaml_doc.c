@@ -77,6 +77,27 @@ Test(yaml_doc, refusals_name_the_line)
     refused("a: \xff\xfe\n", "grid.yaml:1: not YAML: ");
 }
 
+/* A comparison of each key with every other takes minutes here. */
+Test(yaml_doc, two_hundred_thousand_keys_take_no_time, .timeout = 15)
+{
+    enum { KEYS = 200000 };
+    char *text;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    for (int i = 0; i < KEYS; i++)
+        fprintf(f, "key_%d: %d\n", i, i);
+    cr_assert(eq(int, fflush(f), 0));
+    struct ff_yaml *doc = parse(text);
+    cr_assert(eq(sz, doc->root.count, KEYS));
+    cr_assert(eq(int, doc->root.items[KEYS - 1].line, KEYS));
+    ff_yaml_destroy(doc);
+    fputs("key_199998: 1\n", f);
+    cr_assert(eq(int, fclose(f), 0));
+    refused(text, "grid.yaml:200001: key \"key_199998\" occurs twice (first in line "
+                  "199999)");
+    free(text);
+}
+
 Test(yaml_doc, deep_nesting_is_refused)
 {
     char text[2001];

@@ -12,7 +12,10 @@
  *   at IMAGES REC_BYTES IDX_BYTES       what is on disk
  * An `at` line is written after the bytes it speaks of are synced; all that stands
  * behind the last whole one, in any of the three files, is cut off when the work goes
- * on. Whoever holds the flock on the part of train.rec owns all of them. */
+ * on. Whoever holds the flock on the part of train.rec owns all of them.
+ *
+ * Messages name the file that was asked for; its part only where that cannot be opened.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -175,7 +178,8 @@ static int open_part(struct ff_atomic_file *file, const char *dir, const char *n
     file->stream = fd >= 0 ? fdopen(fd, "r+") : NULL;
     if (file->stream)
         return 0;
-    rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write", file->temporary);
+    rc = ff_err_errno(err, FF_EFAIL, "%s: cannot write %s.part beside it", file->path,
+                      name);
     if (fd >= 0)
         close(fd);
     return rc;
@@ -267,15 +271,14 @@ int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char
     if (!rc)
         rc = open_part(&writer->rec, dir, "train.rec", err);
     if (!rc && flock(fileno(writer->rec.stream), LOCK_EX | LOCK_NB) != 0) {
-        rc =
-            errno == EWOULDBLOCK
-                ? ff_err_set(err, FF_EBUSY, "%s: another process is writing it",
-                             writer->rec.temporary)
-                : ff_err_errno(err, FF_EFAIL, "%s: cannot lock", writer->rec.temporary);
+        rc = errno == EWOULDBLOCK
+                 ? ff_err_set(err, FF_EBUSY, "%s: another process is writing it",
+                              writer->rec.path)
+                 : ff_err_errno(err, FF_EFAIL, "%s: cannot lock", writer->rec.path);
     }
     if (!rc && access(writer->rec.path, F_OK) != 0 && !is_still(&writer->rec))
-        rc = ff_err_set(err, FF_EBUSY, "%s: another process has just removed it",
-                        writer->rec.temporary);
+        rc = ff_err_set(err, FF_EBUSY, "%s: another process has just given it up",
+                        writer->rec.path);
     /* Looked for under the lock: its last holder may just have given it its name. */
     if (!rc && access(writer->rec.path, F_OK) == 0) {
         rc = ff_err_set(err, FF_EUSAGE, "%s exists already; give another folder",
@@ -298,9 +301,9 @@ int ff_rec_writer_resume(struct ff_rec_writer **out, int64_t *images, const char
     if (!rc)
         rc = cut(writer->journal, writer->journal_path, journal_bytes, err);
     if (!rc)
-        rc = cut(writer->rec.stream, writer->rec.temporary, writer->offset, err);
+        rc = cut(writer->rec.stream, writer->rec.path, writer->offset, err);
     if (!rc)
-        rc = cut(writer->idx.stream, writer->idx.temporary, idx_bytes, err);
+        rc = cut(writer->idx.stream, writer->idx.path, idx_bytes, err);
     if (!rc && *images == 0) {
         fprintf(writer->journal, "%s %s\n", JOURNAL_SCHEMA, key);
         key_pair(header, 0, 0, 0);
@@ -327,9 +330,9 @@ int ff_rec_writer_checkpoint(struct ff_rec_writer *writer, struct ff_err *err)
 {
     if (writer->key == 1)
         return 0;
-    int rc = sync_stream(writer->rec.stream, writer->rec.temporary, err);
+    int rc = sync_stream(writer->rec.stream, writer->rec.path, err);
     if (!rc)
-        rc = sync_stream(writer->idx.stream, writer->idx.temporary, err);
+        rc = sync_stream(writer->idx.stream, writer->idx.path, err);
     if (rc)
         return rc;
     for (; writer->classes_noted < writer->classes; writer->classes_noted++)
