@@ -133,7 +133,7 @@ static __device__ __forceinline__ void sm90_barrier_wait(uint64_t *barrier,
             : "=r"(done)
             : "r"(sm90_at(barrier)), "r"(parity)
             : "memory");
-        if (tries >> 26)
+        if (tries >> 24)
             __trap();
     }
 }
