@@ -299,7 +299,7 @@ struct ff_ops_options {
     int head_precision; /* enum ff_head_precision */
     const char *device; /* GPU number or UUID; NULL = the first */
     bool nondeterministic;
-    bool tf32;          /* f32 products may be taken in TF32, on cuda */
+    bool tf32;           /* f32 products may be taken in TF32, on cuda */
     bool engine_search;  /* on cuda: as the parameter of that name */
     bool weights_beside; /* the same */
 };
