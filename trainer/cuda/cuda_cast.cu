@@ -7,7 +7,8 @@
 
 #include "cuda_launch.h"
 
-enum { MOST = 96, THREADS = 256, BLOCKS = 32 };
+/* r200 has 201 convolutions. */
+enum { MOST = 256, THREADS = 256, BLOCKS = 32 };
 
 struct cast_list {
     void *dst[MOST];
@@ -15,7 +16,7 @@ struct cast_list {
     int64_t count[MOST];
     int length;
 };
-static_assert(sizeof(cast_list) <= 4000, "kernel arguments end at 4 KiB");
+static_assert(sizeof(cast_list) <= 32764, "kernel arguments, CUDA 12.1 and later");
 
 struct cuda_casts {
     cast_list weights, gradients;
