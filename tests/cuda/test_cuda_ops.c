@@ -166,6 +166,11 @@ Test(cuda_conv, our_own_kernels_match_ref)
         {"wide 1 256 5 5 512 3 3 1 1 1",
          {"conv90 128x128", "conv90 128x256", "conv90 3x128x128"},
          4},
+#ifndef FF_CUDA_EMULATED /* more tiles than a card has multiprocessors */
+        {"many 45 128 10 10 512 3 3 1 1 1",
+         {"conv90 128x128", "conv90 128x128", "conv90 3x128x128"},
+         0},
+#endif
         {"small 1 256 4 5 256 3 3 1 1 1",
          {"conv90 192x128", "conv90 192x256", "conv90 3x128x128"},
          4},

@@ -29,6 +29,11 @@ template <int COUNT> static inline void sm90_more_registers()
 {
 }
 
+static inline int sm90_uniform(int x)
+{
+    return x;
+}
+
 void sm90_barrier_init(uint64_t *barrier, int count);
 static inline void sm90_barriers_made()
 {
@@ -57,6 +62,10 @@ void emulator_products_wait(int left);
 template <int LEFT> static inline void sm90_products_wait()
 {
     emulator_products_wait(LEFT);
+}
+static inline void sm90_products_done(float (&sum)[SM90_COLUMNS / 2])
+{
+    (void)sum;
 }
 void emulator_product(float *sum, uint64_t a, uint64_t b, bool bf16, bool down_a,
                       bool down_b);

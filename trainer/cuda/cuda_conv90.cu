@@ -30,6 +30,7 @@ enum {
     PARTS = SM90_COLUMNS / BLOCK, /* blocks of 64 that a product's columns have */
     BARRIER_BYTES = 256,
 };
+static_assert(PARTS == 2, "one for each block of a pair");
 
 /* How shared memory is laid out: stages of operands a and b, then the barriers. */
 template <int A_BYTES, int B_BYTES> struct layout {
@@ -147,7 +148,7 @@ static __device__ __forceinline__ turn turn_of(const pixel_args &a, int number,
     return t;
 }
 
-/* By one thread a warpgroup of the others, which copies its pixels; the first copies
+/* By one warp a warpgroup of the others, which copies its pixels; the first copies
  * the weights too. A group whose rows all lie past the end gets none: its products are
  * of what is there, and are not stored. */
 template <int GROUPS, int COLUMNS, bool BACKWARD, class L>
@@ -264,8 +265,10 @@ static __device__ __forceinline__ void multiply_pixels(const pixel_args &a, ring
         }
         steps_end(at, before);
         FF_UNROLL
-        for (int c = 0; c < COLUMNS / SM90_COLUMNS; c++)
+        for (int c = 0; c < COLUMNS / SM90_COLUMNS; c++) {
+            sm90_products_done(sum[c]);
             store<T>(sum[c], a, t.row + group * BLOCK, t.column + c * SM90_COLUMNS);
+        }
     }
 }
 
@@ -285,13 +288,13 @@ static __global__ void SM90_PAIR __launch_bounds__(THREADS *(GROUPS + 1), 1)
     auto at = open_ring<pixel_layout<GROUPS, COLUMNS>>(GROUPS, GROUPS);
     if (threadIdx.x < THREADS) {
         sm90_fewer_registers<registers<GROUPS>::copying>();
-        if (threadIdx.x < GROUPS)
+        if (threadIdx.x % 32 == 0 && threadIdx.x / 32 < GROUPS)
             copy_pixels<GROUPS, COLUMNS, BACKWARD>(&pixels, &weights, a, at,
-                                                   (int)threadIdx.x, rank);
+                                                   (int)threadIdx.x / 32, rank);
     } else {
         sm90_more_registers<registers<GROUPS>::multiplying>();
         multiply_pixels<T, GROUPS, COLUMNS, BACKWARD>(
-            a, at, (int)threadIdx.x / THREADS - 1, rank);
+            a, at, sm90_uniform((int)threadIdx.x / THREADS) - 1, rank);
     }
     sm90_pair_sync(); /* the other block may still copy to this one */
 }
@@ -337,7 +340,7 @@ static __device__ __forceinline__ share share_of(const weight_args &a, int numbe
     return s;
 }
 
-/* By one thread a tap; the first copies the gradient's pixels too. Pixels past the end
+/* By one warp a tap; the first copies the gradient's pixels too. Pixels past the end
  * are zeros. */
 static __device__ __forceinline__ void
 copy_sums(const CUtensorMap *src, const CUtensorMap *ddst, const weight_args &a,
@@ -354,10 +357,12 @@ copy_sums(const CUtensorMap *src, const CUtensorMap *ddst, const weight_args &a,
             uint64_t *full = &at.full[at.stage];
             sm90_barrier_wait(&at.empty[at.stage], at.parity ^ 1);
             sm90_barrier_expect(full, bytes);
-            for (int part = (int)rank; part < PARTS; part += 2)
+            {
+                int part = (int)rank; /* of two: each block copies one to both */
                 sm90_copy_pixels<true>(at.b() + (tap * PARTS + part) * BLOCK_BYTES, src,
                                        full, s.source + part * BLOCK, w - 1, h - 1, n,
                                        tap, s.filter_row);
+            }
             for (int part = 0; part < RESULT_PARTS && tap == 0; part++)
                 sm90_copy_pixels<false>(at.a() + part * BLOCK_BYTES, ddst, full,
                                         s.result + part * BLOCK, w - 1, h - 1, n, 1, 1);
@@ -418,9 +423,11 @@ multiply_sums(const weight_args &a, ring<weight_layout> at, int tap, uint32_t ra
         }
         steps_end(at, before);
         FF_UNROLL
-        for (int part = 0; part < RESULT_PARTS; part++)
+        for (int part = 0; part < RESULT_PARTS; part++) {
+            sm90_products_done(sum[part]);
             store_part(sum[part], a, s.split, s.result + part * BLOCK,
                        s.filter_row * 3 + tap, s.source);
+        }
     }
 }
 
@@ -433,11 +440,11 @@ static __global__ void SM90_PAIR __launch_bounds__(THREADS *(TAP_GROUPS + 1), 1)
     auto at = open_ring<weight_layout>(TAP_GROUPS, TAP_GROUPS);
     if (threadIdx.x < THREADS) {
         sm90_fewer_registers<registers<TAP_GROUPS>::copying>();
-        if (threadIdx.x < TAP_GROUPS)
-            copy_sums(&src, &ddst, a, at, (int)threadIdx.x, rank);
+        if (threadIdx.x % 32 == 0 && threadIdx.x / 32 < TAP_GROUPS)
+            copy_sums(&src, &ddst, a, at, (int)threadIdx.x / 32, rank);
     } else {
         sm90_more_registers<registers<TAP_GROUPS>::multiplying>();
-        multiply_sums<T>(a, at, (int)threadIdx.x / THREADS - 1, rank);
+        multiply_sums<T>(a, at, sm90_uniform((int)threadIdx.x / THREADS) - 1, rank);
     }
     sm90_pair_sync();
 }

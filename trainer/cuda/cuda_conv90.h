@@ -26,7 +26,7 @@ bool conv90_fits(int index, const struct dnn_problem *problem, int sm);
 /* Of a call. */
 int64_t conv90_workspace_bytes(const struct dnn_problem *problem, int multiprocessors);
 /* Queues the pass on the stream, as dnn_plan_execute: tensors as in dnn_problem, on 16
- * bytes, the workspace too. The same bits every time. May be captured. FF_EFAIL with
+ * bytes, the workspace too. The same bits every time. May be captured, after one call outside. FF_EFAIL with
  * what failed. */
 int conv90_run(int index, const struct dnn_problem *problem, int multiprocessors,
                cudaStream_t stream, void *workspace, void *x, void *w, void *y,

@@ -57,9 +57,9 @@ static bool cuda_ok(struct rig *r, cudaError_t status, const char *what)
 #define TRY(r, call) cuda_ok(r, call, #call)
 
 /* Uniform in sign and mantissa, |x| in [1/8, 1/2). */
-static void random_block(void *block, size_t bytes, enum cuda_type type)
+static void random_block(void *block, size_t bytes, enum cuda_type type, int seed)
 {
-    struct ff_rng rng = {.seed = 1, .stream = ff_stream("tune")};
+    struct ff_rng rng = {.seed = (uint64_t)seed, .stream = ff_stream("tune")};
     uint16_t *h = block;
     uint32_t *f = block;
     for (size_t i = 0; i < bytes / 4; i++) {
@@ -75,11 +75,13 @@ static void random_block(void *block, size_t bytes, enum cuda_type type)
     }
 }
 
-/* A buffer full of the block, again and again. */
-static bool fill(struct rig *r, int which, size_t bytes, const void *block,
+/* A buffer of random values, a block of them again and again. */
+static bool fill(struct rig *r, int which, enum cuda_type type, void *block,
                  size_t block_bytes)
 {
     char *to = NULL;
+    size_t bytes = r->bytes[which];
+    random_block(block, block_bytes, type, which);
     if (!TRY(r, cudaMalloc(&r->data[which], bytes)))
         return false;
     to = r->data[which];
@@ -116,13 +118,12 @@ static bool rig_open(struct rig *r, cudnnHandle_t handle,
         r->what = "malloc";
         return false;
     }
-    random_block(block, BLOCK_BYTES, problem->type);
     bool good = TRY(r, cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking)) &&
                 TRY(r, cudaEventCreate(&r->begin)) &&
                 TRY(r, cudaEventCreate(&r->end)) &&
-                fill(r, X, r->bytes[X], block, BLOCK_BYTES) &&
-                fill(r, W, r->bytes[W], block, BLOCK_BYTES) &&
-                fill(r, Y, r->bytes[Y], block, BLOCK_BYTES) &&
+                fill(r, X, problem->type, block, BLOCK_BYTES) &&
+                fill(r, W, problem->type, block, BLOCK_BYTES) &&
+                fill(r, Y, problem->type, block, BLOCK_BYTES) &&
                 TRY(r, cudaMalloc(&r->data[SUM], (size_t)s->K * sizeof(float))) &&
                 TRY(r, cudaMalloc(&r->data[SUM_SQ], (size_t)s->K * sizeof(float)));
     free(block);
@@ -337,30 +338,82 @@ static float half_value(uint16_t h, enum cuda_type type)
     return type == CUDA_F16 ? f * 0x1p112f : f;
 }
 
-/* |a - b| / |b|, NaN where one has a NaN. */
-static double distance(const uint16_t *a, const uint16_t *b, size_t count,
-                       enum cuda_type type)
+/* By how much of b, in one rounding of the type, a differs from it: as a whole, and at
+ * its worst element, which may be off by the rounding of its size or of the usual size.
+ * NaN where one has a NaN. */
+struct distance {
+    double whole, worst;
+};
+static struct distance distance(const uint16_t *a, const uint16_t *b, size_t count,
+                                enum cuda_type type)
 {
-    double off = 0, all = 0;
+    const double rounding = type == CUDA_F16 ? 0x1p-11 : 0x1p-8;
+    double off = 0, all = 0, worst = 0;
     for (size_t i = 0; i < count; i++) {
         double x = (double)half_value(a[i], type), y = (double)half_value(b[i], type);
         off += (x - y) * (x - y);
         all += y * y;
     }
-    return sqrt(off / all);
+    double usual = sqrt(all / (double)count);
+    for (size_t i = 0; i < count; i++) {
+        double x = (double)half_value(a[i], type), y = (double)half_value(b[i], type);
+        double here = fabs(x - y) / (fabs(y) + usual);
+        worst = here > worst ? here : worst;
+    }
+    return (struct distance){sqrt(off / all) / rounding, worst / rounding};
 }
 
-/* What one call makes of `result`, full of NaN before. */
+/* What one call makes of `result`, full of NaN before, as the workspace is. */
 static bool result_of(struct rig *r, const struct candidate *c, int result, void *out,
                       struct ff_err *err)
 {
-    return grow_workspace(r, (size_t)workspace_of(c)) &&
+    size_t workspace_bytes = (size_t)workspace_of(c);
+    return grow_workspace(r, workspace_bytes) &&
+           (!workspace_bytes || TRY(r, cudaMemsetAsync(r->data[WORKSPACE], 0xff,
+                                                       workspace_bytes, r->stream))) &&
            TRY(r,
                cudaMemsetAsync(r->data[result], 0xff, r->bytes[result], r->stream)) &&
            queue(r, c, 1, err) &&
            TRY(r, cudaMemcpyAsync(out, r->data[result], r->bytes[result],
                                   cudaMemcpyDeviceToHost, r->stream)) &&
            TRY(r, cudaStreamSynchronize(r->stream));
+}
+
+/* Compares with what the engine gives, times, and compares again: the same bits after
+ * hundreds of calls. What is wrong with one that is skipped is said. */
+static enum verdict try_other(struct rig *r, const struct candidate *c,
+                              const struct dnn_problem *problem,
+                              const struct dnn_tuned *tuned, int result,
+                              const uint16_t *expected, uint16_t *got[2], double *ms,
+                              struct ff_err *last)
+{
+    const size_t bytes = r->bytes[result];
+    char text[DNN_PROBLEM_TEXT];
+    enum verdict verdict = SKIPPED;
+    *last = (struct ff_err)FF_ERR_INIT;
+    r->status = cudaSuccess;
+    dnn_problem_text(text, problem);
+    if (result_of(r, c, result, got[0], last)) {
+        struct distance off = distance(got[0], expected, bytes / 2, problem->type);
+        if (!(off.whole < 2 && off.worst < 4)) {
+            ff_warn(
+                "%s: %s differs from \"%s\" by %.2g roundings, %.2g at worst, and is "
+                "left out",
+                text, c->other->name, tuned->choice, off.whole, off.worst);
+            return SKIPPED;
+        }
+        verdict = try_candidate(r, c, tuned->ms, ms, last);
+    }
+    if (verdict == SKIPPED) {
+        ff_warn("%s: %s does not run: %s", text, c->other->name,
+                r->status ? cudaGetErrorString(r->status) : last->text);
+    } else if (verdict == TIMED && (!result_of(r, c, result, got[1], last) ||
+                                    memcmp(got[0], got[1], bytes) != 0)) {
+        ff_warn("%s: %s does not give the same bits twice, and is left out", text,
+                c->other->name);
+        verdict = SKIPPED;
+    }
+    return verdict;
 }
 
 /* The fastest so far is an engine. */
@@ -372,33 +425,25 @@ static int tune_others(struct dnn_tuned *tuned, struct rig *r,
         [DNN_FWD] = Y, [DNN_FWD_STATS] = Y, [DNN_BWD_DATA] = X, [DNN_BWD_WEIGHTS] = W};
     const struct dnn_tuning *tuning = r->tuning;
     const int result = result_by_kind[problem->kind];
-    const size_t bytes = r->bytes[result], count = bytes / 2;
-    const double rounding = problem->type == CUDA_F16 ? 0x1p-11 : 0x1p-8;
+    const size_t bytes = r->bytes[result];
+    const struct dnn_tuned engine = *tuned;
     struct dnn_plan *plan = NULL;
-    char text[DNN_PROBLEM_TEXT];
-    uint16_t *expected = malloc(bytes), *got = malloc(bytes);
-    int rc = expected && got ? 0 : ff_err_set(last, FF_ENOMEM, "out of memory");
+    uint16_t *expected = malloc(bytes), *got[2] = {malloc(bytes), malloc(bytes)};
+    int rc =
+        expected && got[0] && got[1] ? 0 : ff_err_set(last, FF_ENOMEM, "out of memory");
     if (!rc)
-        rc = dnn_plan_create(&plan, target, problem, tuned->choice, last);
-    r->status = cudaSuccess;
+        rc = dnn_plan_create(&plan, target, problem, engine.choice, last);
     if (!rc && !result_of(r, &(struct candidate){.plan = plan}, result, expected, last))
         rc = ff_err_set(last, FF_EFAIL, "\"%s\" ran and does not run again",
-                        tuned->choice);
+                        engine.choice);
     for (int i = 0; i < tuning->other_count && !rc; i++) {
         const struct candidate c = {.other = &tuning->others[i]};
-        enum verdict verdict = SKIPPED;
-        double ms = 0, off = NAN;
+        double ms = 0;
         if (tuning->workspace_limit_bytes &&
             c.other->workspace_bytes > tuning->workspace_limit_bytes)
             continue;
-        if (result_of(r, &c, result, got, last)) {
-            off = distance(got, expected, count, problem->type);
-            if (off < 2 * rounding)
-                verdict = try_candidate(r, &c, tuned->ms, &ms, last);
-            else
-                ff_warn("%s: %s is off by %.2g of the result, and is left out",
-                        dnn_problem_text(text, problem), c.other->name, off);
-        }
+        enum verdict verdict =
+            try_other(r, &c, problem, &engine, result, expected, got, &ms, last);
         tuned->skipped += verdict == SKIPPED;
         tuned->timed += verdict != SKIPPED;
         if (verdict == TIMED && ms < tuned->ms) {
@@ -413,7 +458,8 @@ static int tune_others(struct dnn_tuned *tuned, struct rig *r,
     }
     dnn_plan_destroy(plan);
     free(expected);
-    free(got);
+    free(got[0]);
+    free(got[1]);
     return rc;
 }
 

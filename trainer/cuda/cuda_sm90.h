@@ -109,33 +109,48 @@ static __device__ __forceinline__ void sm90_barrier_arrive(uint64_t *barrier,
     asm volatile("{\n\t"
                  ".reg .b32 there;\n\t"
                  "mapa.shared::cluster.u32 there, %0, %1;\n\t"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n\t"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n\t"
                  "}" ::"r"(sm90_at(barrier)),
                  "r"(rank)
                  : "memory");
 }
 
+static __device__ __forceinline__ bool sm90_barrier_try(uint64_t *barrier,
+                                                        uint32_t parity)
+{
+    uint32_t done;
+    asm volatile("{\n\t"
+                 ".reg .pred p;\n\t"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+                 "selp.u32 %0, 1, 0, p;\n\t"
+                 "}"
+                 : "=r"(done)
+                 : "r"(sm90_at(barrier)), "r"(parity)
+                 : "memory");
+    return done != 0;
+}
+
+static __device__ __forceinline__ uint64_t sm90_now_ns()
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
 /* Waits for the end of the phase of this parity; the phase before the first is odd. One
- * that never ends would hang the device: the kernel is ended, after a second or more.
- */
+ * that never ends would hang the device: the kernel is ended. What copies and products
+ * read and write is ordered by it, ordinary stores are not (no scope: that would be a
+ * fence of the whole device a step). */
 static __device__ __forceinline__ void sm90_barrier_wait(uint64_t *barrier,
                                                          uint32_t parity)
 {
-    uint32_t done = 0;
-    for (uint32_t tries = 0; !done; tries++) {
-        asm volatile(
-            "{\n\t"
-            ".reg .pred p;\n\t"
-            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], "
-            "%2;\n\t"
-            "selp.u32 %0, 1, 0, p;\n\t"
-            "}"
-            : "=r"(done)
-            : "r"(sm90_at(barrier)), "r"(parity)
-            : "memory");
-        if (tries >> 24)
+    const uint64_t patience_ns = 4000000000;
+    if (sm90_barrier_try(barrier, parity))
+        return;
+    uint64_t start = sm90_now_ns();
+    while (!sm90_barrier_try(barrier, parity))
+        if (sm90_now_ns() - start > patience_ns)
             __trap();
-    }
 }
 
 /* -- copies by tensor maps: announced at the barrier that they end at -- */
@@ -198,6 +213,22 @@ static __device__ __forceinline__ void sm90_products_commit()
 template <int LEFT> static __device__ __forceinline__ void sm90_products_wait()
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+}
+
+/* The sums are read after this, not before: the compiler sees no dependence otherwise.
+ */
+static __device__ __forceinline__ void
+sm90_products_done(float (&sum)[SM90_COLUMNS / 2])
+{
+    FF_UNROLL
+    for (int i = 0; i < SM90_COLUMNS / 2; i++)
+        asm volatile("" : "+f"(sum[i])::"memory");
+}
+
+/* A value that is the same in all threads of a warp, told so to the compiler. */
+static __device__ __forceinline__ int sm90_uniform(int x)
+{
+    return __shfl_sync(0xffffffffu, x, 0);
 }
 
 /* Lists of operands: eight at a time. */
