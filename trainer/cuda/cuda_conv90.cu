@@ -662,13 +662,12 @@ static cudaError_t run_weights(const struct dnn_problem *p, const struct maps *m
                      weight_layout::shared_bytes, maps, a, stream);
     if (status)
         return status;
-    struct cuda_ctx cu = {};
-    cu.stream = stream;
     int64_t count = (int64_t)a.K * TAPS * a.C;
-    launch(&cu, "add_parts", add_parts_kernel<T>,
-           dim3(blocks_for(count, ADDING * LANES, 8 * multiprocessors)), dim3(ADDING),
-           static_cast<T *>(w), static_cast<const float *>(a.part), count, a.splits);
-    return cu.error.code ? cudaErrorLaunchFailure : cudaSuccess;
+    launch_on(stream, add_parts_kernel<T>,
+              dim3(blocks_for(count, ADDING * LANES, 8 * multiprocessors)),
+              dim3(ADDING), static_cast<T *>(w), static_cast<const float *>(a.part),
+              count, a.splits);
+    return cudaGetLastError();
 }
 
 int conv90_run(int index, const struct dnn_problem *p, int multiprocessors,

@@ -25,16 +25,24 @@
 #define FF_UNROLL
 #endif
 
-/* Queues kernel(args...) on the context's stream. */
+/* Queues kernel(args...); a failure is the runtime's last error. */
+template <class... P, class... A>
+static void launch_on(cudaStream_t stream, void (*kernel)(P...), dim3 grid, dim3 block,
+                      A... args)
+{
+#ifdef FF_CUDA_EMULATED
+    emulator_launch(stream, grid, block, [=] { kernel(static_cast<P>(args)...); });
+#else
+    kernel<<<grid, block, 0, stream>>>(static_cast<P>(args)...);
+#endif
+}
+
+/* The same on the context's stream, which keeps a failure. */
 template <class... P, class... A>
 static void launch(struct cuda_ctx *cu, const char *name, void (*kernel)(P...),
                    dim3 grid, dim3 block, A... args)
 {
-#ifdef FF_CUDA_EMULATED
-    emulator_launch(cu->stream, grid, block, [=] { kernel(static_cast<P>(args)...); });
-#else
-    kernel<<<grid, block, 0, cu->stream>>>(static_cast<P>(args)...);
-#endif
+    launch_on(cu->stream, kernel, grid, block, args...);
     cuda_ok(cu, cudaGetLastError(), name, "kernel launch");
 }
 
