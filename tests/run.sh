@@ -116,7 +116,7 @@ for suite in "$@"; do
         source="$here/${suite/emulated/cuda}/$(basename "$program").c"
         [ -f "$source" ] || [ "$here" = "$build/tests" ] || continue
         if [ "$suite" = cuda ]; then # times a card's engines at its first run
-            run_criterion "$program" 1 450
+            run_criterion "$program" 1 600
         else
             run_criterion "$program" 2
         fi

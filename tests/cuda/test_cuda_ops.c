@@ -117,6 +117,12 @@ static void compare_conv(const char *line)
         cr_assert(eq(int, rc, 0), "%s", err.text);
         x->ops->conv_destroy(x->ctx, conv);
     }
+    for (int k = 0; own && k < 3; k++) {
+        char *made;
+        cr_assert(eq(int, s.ops->choices(s.ctx, &made, NULL), 0));
+        cr_assert(strstr(made, own[k]) != NULL, "%s", made);
+        free(made);
+    }
     CLOSE(&s, &dst[0], &ref, &dst[1], now->limit, "conv_fwd", line);
     struct ff_bn bn[2] = {make_bn(&s, "bn", shape.K), make_bn(&ref, "bn", shape.K)};
     for (int k = 0; k < 2; k++)
@@ -180,6 +186,9 @@ Test(cuda_conv, our_own_kernels_match_ref)
         struct side s = cuda_open_side(now->precision, now->head);
         bool is_hopper = strstr(s.ops->describe(s.ctx), " sm_90,") != NULL;
         side_close(&s);
+#ifdef FF_CUDA_EMULATED
+        cr_assert(is_hopper);
+#endif
         for (size_t i = 0; i < sizeof cases / sizeof *cases && is_hopper; i++) {
             if (p > 1 && i % 2) /* the types share all but one instruction */
                 continue;

@@ -142,7 +142,7 @@ Test(dnn_plan, neighbours_differ_in_one_knob)
                 cr_assert(ne(str, list.items[k].choice, list.items[i].choice));
             plans += !try_choice(&p, list.items[i].choice, &err);
         }
-        cr_assert(gt(int, plans, 8), "%d of %d", plans, list.count - listed);
+        cr_assert(lt(int, 8, plans), "%d of %d", plans, list.count - listed);
         int all = list.count;
         cr_assert(eq(int, dnn_neighbours(&list, &target, &p, first, &err), 0));
         cr_assert(eq(int, list.count, all));
@@ -189,7 +189,7 @@ Test(dnn_plan, heuristics_come_first_and_each_candidate_once)
     struct dnn_problem p = problem_of(CUDA_F16, DNN_BWD_WEIGHTS);
     struct dnn_candidates few = list_of(&p, false), all = list_of(&p, true);
     struct dnn_plan *plan;
-    cr_assert(gt(int, all.count, few.count));
+    cr_assert(lt(int, few.count, all.count));
     for (int i = 0; i < all.count; i++) {
         if (i < few.count)
             cr_assert(eq(str, all.items[i].choice, few.items[i].choice));
@@ -209,7 +209,7 @@ static void check_filter(const struct dnn_problem *wider,
 {
     struct dnn_candidates more = list_of(wider, true), less = list_of(narrower, true);
     int refused = 0;
-    cr_assert(gt(int, less.count, 0));
+    cr_assert(lt(int, 0, less.count));
     for (int i = 0; i < less.count; i++)
         cr_assert(holds(&more, less.items[i].choice));
     for (int i = 0; i < more.count; i++) {
@@ -220,7 +220,7 @@ static void check_filter(const struct dnn_problem *wider,
         cr_assert(eq(int, try_choice(narrower, more.items[i].choice, &err), FF_EDATA));
         cr_assert(strstr(err.text, "numerical notes") != NULL, "%s", err.text);
     }
-    cr_assert(gt(int, refused, 0));
+    cr_assert(lt(int, 0, refused));
     cr_assert(eq(int, less.refused > more.refused, 1));
     dnn_candidates_free(&more);
     dnn_candidates_free(&less);
@@ -299,7 +299,7 @@ Test(dnn_plan, without_a_choice_the_workspace_stays_in_its_limit)
     struct ff_err err = FF_ERR_INIT;
     cr_assert(eq(int, dnn_plan_create(&plan, &target, &p, NULL, &err), 0));
     int64_t bytes = dnn_plan_workspace_bytes(plan);
-    cr_assert(gt(i64, bytes, 1 << 20));
+    cr_assert(lt(i64, 1 << 20, bytes));
     dnn_plan_destroy(plan);
     target.workspace_limit_bytes = 1 << 20;
     cr_assert(eq(int, dnn_plan_create(&plan, &target, &p, NULL, &err), 0));

@@ -160,7 +160,7 @@ static inline void for_each_shape(const char *file, void (*fn)(const char *line)
         n++;
     }
     fclose(f);
-    cr_assert(gt(int, n, 0));
+    cr_assert(lt(int, 0, n));
 }
 
 #endif

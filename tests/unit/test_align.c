@@ -138,7 +138,7 @@ Test(align, similarity_is_the_least_squares_one)
                 other[0][1] -= step, other[1][0] += step;
             else
                 other[k - 2][2] += step;
-            cr_assert(gt(dbl, residual(other, point), best));
+            cr_assert(lt(dbl, best, residual(other, point)));
         }
 }
 

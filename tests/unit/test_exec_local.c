@@ -28,7 +28,7 @@ static struct ff_child_result run_script(const char *argument)
     struct ff_err err = FF_ERR_INIT;
     cr_assert(eq(int, executor.start(executor.context, &pid, argv, output, &err), 0),
               "%s", err.text);
-    cr_assert(gt(int, pid, 0));
+    cr_assert(lt(int, 0, pid));
     return executor.wait(executor.context, 10000);
 }
 

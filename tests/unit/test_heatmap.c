@@ -311,7 +311,7 @@ Test(heatmap, gives_every_axis_a_dimension_scale)
     for (unsigned d = 0; d < 4; d++) {
         hid_t scale = H5Dopen2(file, names[d], H5P_DEFAULT);
         htri_t attached = H5DSis_attached(tar, scale, d);
-        cr_assert(gt(int, attached, 0), "%s", names[d]);
+        cr_assert(lt(int, 0, attached), "%s", names[d]);
         H5Dclose(scale);
     }
     H5Dclose(tar);
@@ -339,7 +339,7 @@ Test(heatmap, writes_root_attributes)
         if (pairs[i][1])
             cr_assert(eq(str, text, (char *)pairs[i][1]));
         else
-            cr_assert(gt(sz, strlen(text), 0), "%s", pairs[i][0]);
+            cr_assert(lt(sz, 0, strlen(text)), "%s", pairs[i][0]);
         free(text);
     }
     H5Fclose(file);
@@ -519,7 +519,7 @@ static bool coloured(const struct fixture *fx, const char *term, const char *no_
     fflush(slave);
     for (size_t used = 0; !strstr(text, "highest");) {
         ssize_t bytes = read(master, text + used, sizeof text - 1 - used);
-        cr_assert(gt(long, bytes, 0));
+        cr_assert(lt(long, 0, bytes));
         used += (size_t)bytes;
     }
     fclose(slave);

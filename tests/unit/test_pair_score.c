@@ -78,7 +78,7 @@ Test(pair_score, distances_are_those_by_hand_in_every_batch)
         for (int i = 0; i < PAIRS; i++) {
             cr_assert(epsilon_eq(dbl, found[i], expected[i], 1e-4 * expected[i] + 1e-9),
                       "batch %d, pair %d", batches[k], i);
-            cr_assert(gt(dbl, found[i], 0));
+            cr_assert(lt(dbl, 0, found[i]));
         }
         ff_embedder_destroy(e);
     }
@@ -120,7 +120,7 @@ Test(pair_score, a_borrowed_network_scores_alike_and_stays_as_it_was)
               err.text);
     cr_assert(eq(dbl, a.mean, b.mean));
     cr_assert(eq(dbl, a.std, b.std));
-    cr_assert(gt(dbl, a.mean, 0));
+    cr_assert(lt(dbl, 0, a.mean));
     net.ops->download(net.ctx, after, &net.model->buffer);
     cr_assert(eq(int, memcmp(before, after, (size_t)count * sizeof *before), 0));
     cr_assert(eq(i64, net.model->batches_tracked, tracked));

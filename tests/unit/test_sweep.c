@@ -127,7 +127,7 @@ Test(sweep, time_left_is_a_lower_bound_before_an_evaluation_was_timed)
     cr_assert(isnan(ff_sweep_eta(&at_least, &view, NAN)));
     cr_assert(eq(str, (char *)ff_sweep_eta_text(text, &view, NAN), "unknown"));
     double iterations = 4.0 * (double)view.totals[0];
-    cr_assert(gt(dbl, iterations, 0));
+    cr_assert(lt(dbl, 0, iterations));
     cr_assert(eq(dbl, ff_sweep_eta(&at_least, &view, 0.5), iterations / 2));
     cr_assert(at_least);
     ff_sweep_eta_text(text, &view, 20 / iterations);
@@ -401,7 +401,7 @@ Test(sweep, a_gpu_is_waited_for)
     cr_assert(eq(int, trial.fake.scored, 5));
     cr_assert(eq(int, trial.counts[FF_CELL_DONE], 4));
     /* 10, 20, 40, 40 and 40 ms, then 10 for the scoring */
-    cr_assert(ge(dbl, ff_now() - start, 0.16));
+    cr_assert(le(dbl, 0.16, ff_now() - start));
     struct ff_sweep_view view = load_view();
     const struct ff_sweep_record *record =
         ff_sweep_state_record(&view.state, view.grid->cells[0].train_key);
@@ -665,7 +665,7 @@ Test(sweep, scores_files_of_pairs)
         const struct ff_cell_result *result = &view.results[i];
         const double *accuracy = result->evals[0].accuracy;
         cr_assert(eq(int, result->status, FF_CELL_DONE));
-        cr_assert(gt(dbl, accuracy[0], 0));
+        cr_assert(lt(dbl, 0, accuracy[0]));
         cr_assert(epsilon_eq(dbl, accuracy[1], accuracy[0] / 2, 1e-5));
         cr_assert(eq(dbl, ff_cell_result_metric(view.grid, result), accuracy[1]));
         cr_assert(isnan(accuracy[2]) && isnan(result->evals[0].tar[0]));

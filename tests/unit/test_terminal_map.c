@@ -187,7 +187,7 @@ Test(terminal_map, colour_map_is_dark_to_light)
         ff_sheet_colour(rgb, i / 100.0);
         double luminance = 0.2126 * pow(rgb[0], 2.2) + 0.7152 * pow(rgb[1], 2.2) +
                            0.0722 * pow(rgb[2], 2.2);
-        cr_assert(gt(dbl, luminance, before), "at %d %%", i);
+        cr_assert(lt(dbl, before, luminance), "at %d %%", i);
         before = luminance;
     }
     ff_sheet_colour(rgb, -1);

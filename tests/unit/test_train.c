@@ -119,8 +119,8 @@ Test(train, a_run_leaves_its_files_and_a_curve)
         cr_assert(eq(int, epoch, lines / PER_EPOCH));
         cr_assert(eq(int, skipped, 0));
         cr_assert(eq(dbl, loss_scale, 1));
-        cr_assert(gt(dbl, loss, 0));
-        cr_assert(gt(dbl, grad_norm, 0));
+        cr_assert(lt(dbl, 0, loss));
+        cr_assert(lt(dbl, 0, grad_norm));
         if (!lines)
             first_lr = lr;
         last_lr = lr;
@@ -206,7 +206,7 @@ Test(train, killed_at_any_moment_and_resumed_equals_undisturbed)
         killed += by_signal;
         cr_assert(eq(int, by_signal ? 0 : WEXITSTATUS(status), 0));
     }
-    cr_assert(gt(int, killed, 0));
+    cr_assert(lt(int, 0, killed));
     train_ok("killed");
     same_run("whole", "killed");
 }
@@ -391,7 +391,7 @@ Test(train, validation_changes_no_bit_of_the_run)
             "%s", line);
         cr_assert(eq(int, iteration, steps[i / 2]));
         cr_assert(eq(str, name, i % 2 ? "numpy_p2" : "bytes_p4"));
-        cr_assert(ge(dbl, accuracy, 0));
+        cr_assert(le(dbl, 0, accuracy));
         cr_assert(le(dbl, accuracy, 100));
     }
     cr_assert(eq(str, strchr(line, '\n'), "\n"));

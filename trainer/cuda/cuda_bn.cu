@@ -484,12 +484,13 @@ static dim3 grid_for(const struct cuda_ctx *cu, int64_t M, int C, int a_processo
     return dim3(x, blocks_for(M, ROWS * AT_ONCE, most < 1 ? 1 : most));
 }
 
-/* Blocks a multiprocessor. Of sums two: ptxas gives most of these kernels 86 to 121
- * registers, so two are resident, and a third would run alone; the last block has little
- * to add. Of the others four, two rounds: one would leave processors idle at the end
- * where some are slower, and each more repeats the start of a block, a load of the
- * constants or a finalize. */
-enum { SUMS_A_PROCESSOR = 2, PLAIN_A_PROCESSOR = 4 };
+/* Blocks a multiprocessor: of kernels with sums as many as are resident by the
+ * registers that ptxas gives them (statistics 50, most others 108 to 121), so that none
+ * runs alone and the last block has little to add; a reduce has as many as an apply
+ * with the same sums, and so the same bits. Of the others four, two rounds: one would
+ * leave processors idle at the end where some are slower, and each more repeats the
+ * start of a block, a load of the constants or a finalize. */
+enum { SUMS_A_PROCESSOR = 2, STATS_A_PROCESSOR = 4, PLAIN_A_PROCESSOR = 4 };
 static const dim3 block_of(8, ROWS);
 
 static bool checked(struct cuda_ctx *cu, int64_t M, int C, int64_t count)
@@ -539,7 +540,7 @@ void cuda_bn_stats(struct ff_ops_ctx *ctx, struct ff_tensor *stats,
     cuda_bn_stats_are_f32(cu, stats, false);
     with_type(cuda_type_of(cu, src), [&](auto t) {
         using T = decltype(t);
-        launch(cu, "bn_stats", stats_kernel<T>, grid_for(cu, M, C, SUMS_A_PROCESSOR),
+        launch(cu, "bn_stats", stats_kernel<T>, grid_for(cu, M, C, STATS_A_PROCESSOR),
                block_of, as<double>(stats), as<const T>(src), M, C, cu->partial,
                cu->state->tickets);
     });

@@ -39,13 +39,14 @@ struct cuda_dnn {
     bool said;   /* that engines are being timed */
 };
 
-/* By a plan of cuDNN's, or else by our own kernel of that number. */
+/* By a plan of cuDNN's, or else by our own kernels' tile of that number. */
 struct pass {
     struct dnn_problem problem;
     struct dnn_plan *plan;
-    int own;     /* -1 = none */
+    int tile;    /* of conv90; -1 = none */
     bool beside; /* on the side stream */
 };
+#define NO_PASS ((struct pass){.tile = -1})
 
 struct ff_conv {
     struct ff_conv_shape shape;
@@ -154,32 +155,33 @@ int cuda_conv_set_choices(struct ff_ops_ctx *ctx, const char *text, struct ff_er
 }
 
 /* Our own kernels for a problem, as the tuner runs them. */
-enum { OWN_MOST = 8 };
-struct own {
+enum { TILES_MOST = 8 };
+struct tile_pass {
     const struct cuda_ctx *cu;
     const struct dnn_problem *problem;
     int index;
 };
 
-static int run_own(void *arg, cudaStream_t stream, void *workspace, void *x, void *w,
-                   void *y, struct ff_err *err)
+static int run_tile(void *arg, cudaStream_t stream, void *workspace, void *x, void *w,
+                    void *y, struct ff_err *err)
 {
-    const struct own *own = arg;
-    return conv90_run(own->index, own->problem, own->cu->multiprocessors, stream,
+    const struct tile_pass *pass = arg;
+    return conv90_run(pass->index, pass->problem, pass->cu->multiprocessors, stream,
                       workspace, x, w, y, err);
 }
 
-static int list_own(struct dnn_other others[OWN_MOST], struct own own[OWN_MOST],
-                    const struct cuda_ctx *cu, const struct dnn_problem *problem)
+static int list_tiles(struct dnn_other others[TILES_MOST],
+                      struct tile_pass tiles[TILES_MOST], const struct cuda_ctx *cu,
+                      const struct dnn_problem *problem)
 {
     int count = 0;
-    for (int i = 0; conv90_name(i) && count < OWN_MOST; i++) {
+    for (int i = 0; conv90_name(i) && count < TILES_MOST; i++) {
         if (!conv90_fits(i, problem, cu->dnn->device.sm))
             continue;
-        own[count] = (struct own){cu, problem, i};
+        tiles[count] = (struct tile_pass){cu, problem, i};
         others[count] = (struct dnn_other){
             conv90_name(i), conv90_workspace_bytes(problem, cu->multiprocessors),
-            run_own, &own[count]};
+            run_tile, &tiles[count]};
         count++;
     }
     return count;
@@ -190,12 +192,12 @@ static int tune(struct dnn_tuned *tuned, const struct cuda_ctx *cu,
                 struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn;
-    struct dnn_other others[OWN_MOST];
-    struct own own[OWN_MOST];
+    struct dnn_other others[TILES_MOST];
+    struct tile_pass tiles[TILES_MOST];
     tuning.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     tuning.search = d->search;
     tuning.others = others;
-    tuning.other_count = d->search ? list_own(others, own, cu, problem) : 0;
+    tuning.other_count = d->search ? list_tiles(others, tiles, cu, problem) : 0;
     if (!d->said)
         ff_info("times the convolution engines of this GPU; the choices are kept for "
                 "later runs");
@@ -300,7 +302,7 @@ static bool is_engine(enum dnn_kind kind, const char *choice)
 
 static bool is_there(const struct pass *pass)
 {
-    return pass->plan || pass->own >= 0;
+    return pass->plan || pass->tile >= 0;
 }
 
 /* FF_EDATA: no choice for the problem. */
@@ -310,13 +312,13 @@ static int choose(struct pass *pass, const struct cuda_dnn *d, const char *choic
     char text[DNN_PROBLEM_TEXT];
     if (!is_engine(pass->problem.kind, choice))
         return 0;
-    pass->own = conv90_find(choice);
-    if (pass->own < 0)
+    pass->tile = conv90_find(choice);
+    if (pass->tile < 0)
         return dnn_plan_create(&pass->plan, pass->beside ? &d->side_target : &d->target,
                                &pass->problem, choice, err);
-    if (conv90_fits(pass->own, &pass->problem, d->device.sm))
+    if (conv90_fits(pass->tile, &pass->problem, d->device.sm))
         return 0;
-    pass->own = -1;
+    pass->tile = -1;
     return ff_err_set(err, FF_EDATA, "%s: \"%s\" is not for it",
                       dnn_problem_text(text, &pass->problem), choice);
 }
@@ -331,7 +333,7 @@ static int make_pass(struct cuda_ctx *cu, struct pass *pass,
     int rc = 0;
     *pass =
         (struct pass){.problem = {*shape, cu->type, kind, cu->deterministic, cu->tf32},
-                      .own = -1,
+                      .tile = -1,
                       .beside = kind == DNN_BWD_WEIGHTS && d->side_handle};
     dnn_problem_text(text, &pass->problem);
     const char *cached = cached_choice(d, text);
@@ -348,8 +350,18 @@ static int make_pass(struct cuda_ctx *cu, struct pass *pass,
         if (rc)
             return rc;
     }
-    if (!is_there(pass))
-        rc = choose(pass, d, cuda_choices_get(&d->choices, text), err);
+    if (!is_there(pass)) {
+        const char *choice = cuda_choices_get(&d->choices, text);
+        rc = choose(pass, d, choice, err);
+        if (rc == FF_EDATA && strncmp(choice, CONV90, strlen(CONV90)) == 0) {
+            ff_warn("%s: this build has no \"%s\", which the run had: another is "
+                    "chosen, and bits may differ",
+                    text, choice);
+            rc = tune_and_keep(cu, &pass->problem, text, err);
+            if (!rc)
+                rc = choose(pass, d, cuda_choices_get(&d->choices, text), err);
+        }
+    }
     if (rc || !is_there(pass))
         return rc;
     int64_t bytes = pass->plan
@@ -401,6 +413,7 @@ int cuda_conv_create(struct ff_ops_ctx *ctx, struct ff_conv **out,
     if (!conv)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     conv->shape = *shape;
+    conv->forward = conv->by_data = conv->by_weights = NO_PASS;
     conv->weight_count =
         (int64_t)shape->K * shape->R * shape->S * (shape->C / shape->groups);
     size_t bytes = (size_t)conv->weight_count * (size_t)cuda_type_bytes(cu->type);
@@ -436,7 +449,7 @@ static void execute(struct cuda_ctx *cu, const struct pass *pass, void *x, void 
                  ? dnn_plan_execute(pass->plan,
                                     beside ? cu->dnn->side_handle : cu->dnn->handle,
                                     workspace, x, w, y, sum, sum_sq, &err)
-                 : conv90_run(pass->own, &pass->problem, cu->multiprocessors,
+                 : conv90_run(pass->tile, &pass->problem, cu->multiprocessors,
                               beside ? cu->side.stream : cu->stream, workspace, x, w, y,
                               &err);
     if (rc)

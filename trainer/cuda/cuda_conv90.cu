@@ -475,11 +475,11 @@ static const struct {
     int groups, columns;
     bool weights;
 } tiles[] = {
-    {"conv90 192x256", 3, 256, false},
-    {"conv90 128x256", 2, 256, false},
-    {"conv90 192x128", 3, 128, false},
-    {"conv90 128x128", 2, 128, false},
-    {"conv90 3x128x128", TAP_GROUPS, SM90_COLUMNS, true},
+    {CONV90 "192x256", 3, 256, false},
+    {CONV90 "128x256", 2, 256, false},
+    {CONV90 "192x128", 3, 128, false},
+    {CONV90 "128x128", 2, 128, false},
+    {CONV90 "3x128x128", TAP_GROUPS, SM90_COLUMNS, true},
 };
 enum { TILES = sizeof tiles / sizeof *tiles };
 

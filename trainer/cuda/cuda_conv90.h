@@ -16,6 +16,8 @@ extern "C" {
 #endif
 #include "cuda_dnn.h"
 
+#define CONV90 "conv90 " /* how the names of all begin, of other versions too */
+
 /* Name of tile shape `index`, "conv90 192x256": rows (pixels) x columns (channels of
  * the result); NULL past the last. */
 const char *conv90_name(int index);
@@ -26,8 +28,8 @@ bool conv90_fits(int index, const struct dnn_problem *problem, int sm);
 /* Of a call. */
 int64_t conv90_workspace_bytes(const struct dnn_problem *problem, int multiprocessors);
 /* Queues the pass on the stream, as dnn_plan_execute: tensors as in dnn_problem, on 16
- * bytes, the workspace too. The same bits every time. May be captured, after one call outside. FF_EFAIL with
- * what failed. */
+ * bytes, the workspace too. The same bits every time. May be captured, after one call
+ * outside. FF_EFAIL with what failed. */
 int conv90_run(int index, const struct dnn_problem *problem, int multiprocessors,
                cudaStream_t stream, void *workspace, void *x, void *w, void *y,
                struct ff_err *err);

@@ -122,12 +122,6 @@ struct dnn_tuned {
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
 };
-/* Times the candidates of a problem on the handle's device, which must be the current
- * one, on a stream of its own and as a CUDA graph, and gives the fastest. Those that
- * are compiled at run time take part if asked for, or if there are no others. Allocates
- * the tensors and the workspace (within the limit) and frees them. A candidate that
- * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
- * FF_EFAIL if the device is lost. */
 struct dnn_other {
     const char *name; /* its choice */
     int64_t workspace_bytes;
@@ -152,6 +146,12 @@ struct dnn_tuning {
     const struct dnn_other *others;
     int other_count;
 };
+/* Times the candidates of a problem on the handle's device, which must be the current
+ * one, on a stream of its own and as a CUDA graph, and gives the fastest. Those that
+ * are compiled at run time take part if asked for, or if there are no others. Allocates
+ * the tensors and the workspace (within the limit) and frees them. A candidate that
+ * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
+ * FF_EFAIL if the device is lost. */
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
              const struct dnn_tuning *tuning, struct ff_err *err);

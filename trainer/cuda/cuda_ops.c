@@ -417,7 +417,8 @@ static int make_streams(struct cuda_ctx *cu, struct ff_err *err)
 
 static int make_memory(struct cuda_ctx *cu, struct ff_err *err)
 {
-    /* Three sums for each channel and part of the rows: see cuda_bn.cu's grids. */
+    /* Sums for each channel and part of the rows: 3 of 2 blocks a multiprocessor, or 2
+     * of 4; see cuda_bn.cu's grids. */
     const struct ff_loss_scale start = {cu->scales ? FF_SCALE_START : 1, 0};
     cu->partial_count = 3 * ((int64_t)cu->multiprocessors * 3 * 64 + 64 * CUDA_TICKETS);
     int rc = cuda_alloc_bytes(cu, (void **)&cu->partial,
