@@ -186,6 +186,8 @@ void ff_build_conv(struct builder *b, struct conv_layer *layer, const char *pref
     layer->pad = shape->pad;
     layer->groups = share ? shape->in / share : 1;
     views(b, n, &layer->weight, &layer->dweight);
+    if (b->counting && m->ops->activation_bytes == 2)
+        b->bytes += 2 * n->count * (m->training ? 2 : 1);
     if (b->counting || b->rc)
         return;
     if (!note_conv(m->net, layer)) {

@@ -118,7 +118,8 @@ struct ff_ops {
     const char *name;
     int channel_align;    /* of every activation but the network's input */
     int input_channels;   /* of the network's input: 3, or more with zeros */
-    int activation_bytes; /* 4 (f32) or 2 (fp16, bf16) */
+    int activation_bytes; /* 4 (f32) or 2 (fp16, bf16); with 2, convolutions have a copy
+                           * of their weights and gradients in halves too */
     bool overlaps; /* a step's result comes late: ask for it once the next is queued */
     /* conv_bwd_weights runs beside the ops that follow; one that writes its ddst waits
      * for it. */
@@ -146,10 +147,12 @@ struct ff_ops {
     void (*download)(struct ff_ops_ctx *ctx, float *dst, const struct ff_tensor *src);
     /* Bytes that could still be allocated. (optional, NULL if absent) */
     int64_t (*memory_free)(struct ff_ops_ctx *ctx);
-    /* Bytes that could be allocated on a device without other users, and who they are:
-     * "pid 12 (python3) 70.0 GiB", "" where not known. (present together, optional) */
-    int64_t (*memory_total)(struct ff_ops_ctx *ctx);
-    void (*memory_users)(struct ff_ops_ctx *ctx, char *out, size_t capacity);
+    /* Before anything is allocated: FF_ENOMEM with `what` if so many bytes are not
+     * there. Where it is for other programs on the device, the message begins with
+     * FF_SAYS_GPU_FULL and names them, here and in `alloc`. (present where memory_free
+     * is) */
+    int (*memory_check)(struct ff_ops_ctx *ctx, int64_t bytes, const char *what,
+                        struct ff_err *err);
     /* Waits for all queued work; first failure since the last sync. */
     int (*sync)(struct ff_ops_ctx *ctx, struct ff_err *err);
 

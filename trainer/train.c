@@ -72,22 +72,10 @@ static int enough_memory(const struct ff_train *run,
         return enough_host_memory(run, network, err);
     int64_t head = run->ops->head_bytes(run->ctx, &shape) +
                    8 * run->classes * p->embedding; /* centres and momentum */
-    int64_t there = run->ops->memory_free(run->ctx);
-    if (network + head <= there)
-        return 0;
-    if (run->ops->memory_total && network + head <= run->ops->memory_total(run->ctx)) {
-        char users[512];
-        run->ops->memory_users(run->ctx, users, sizeof users);
-        return ff_err_set(
-            err, FF_ENOMEM, FF_SAYS_GPU_FULL " %.1f GiB wanted, %.1f free: %s",
-            (double)(network + head) / (1 << 30), (double)there / (1 << 30),
-            *users ? users : "other programs use it");
-    }
-    return ff_err_set(err, FF_ENOMEM,
-                      "out of device memory: %lld bytes wanted (network %lld, head of "
-                      "%lld classes %lld), %lld free",
-                      (long long)(network + head), (long long)network,
-                      (long long)run->classes, (long long)head, (long long)there);
+    char what[128];
+    snprintf(what, sizeof what, "network %lld, head of %lld classes %lld",
+             (long long)network, (long long)run->classes, (long long)head);
+    return run->ops->memory_check(run->ctx, network + head, what, err);
 }
 
 static int alloc_head(struct ff_train *run, struct ff_err *err)

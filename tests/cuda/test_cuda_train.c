@@ -386,6 +386,67 @@ Test(cuda_train, too_little_memory_is_told_before_the_start)
     cr_assert(eq(int, ff_err_exit_code(rc), FF_EXIT_NOMEM));
 }
 
+#ifdef FF_CUDA_EMULATED
+extern size_t emulated_memory_bytes, emulated_others_bytes, emulated_taken_bytes;
+
+/* The run would fit if the others were not there. */
+Test(cuda_train, a_card_filled_by_others_is_said_to_be)
+{
+    struct ff_err err = FF_ERR_INIT;
+    emulated_others_bytes = emulated_memory_bytes - 1000000;
+    cr_assert(eq(int, train("run", 0, &err), FF_ENOMEM), "%s", err.text);
+    cr_assert(eq(ptr, strstr(err.text, FF_SAYS_GPU_FULL), err.text), "%s", err.text);
+    emulated_others_bytes = 0;
+    train_ok("run");
+}
+
+/* What is asked for before the start is what is taken, but for the rounding of each
+ * tensor and what does not depend on the network. */
+Test(cuda_train, the_memory_of_a_run_is_known_before_it)
+{
+    static const struct {
+        int backbone, precision;
+        bool training, beside;
+    } cases[] = {{FF_BACKBONE_R18, FF_PRECISION_FP16, true, false},
+                 {FF_BACKBONE_R18, FF_PRECISION_BF16, true, true},
+                 {FF_BACKBONE_R50, FF_PRECISION_FP32, true, false},
+                 {FF_BACKBONE_MBF, FF_PRECISION_FP16, true, false},
+                 {FF_BACKBONE_R18, FF_PRECISION_FP16, false, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct ff_ops_options options = {.backend = FF_BACKEND_CUDA,
+                                               .threads = 1,
+                                               .precision = cases[i].precision,
+                                               .weights_beside = cases[i].beside};
+        const struct ff_model_config config = {cases[i].backbone, 0.5, 32, 64};
+        const struct ff_head_shape shape = {8, 64, 3000, FF_HEAD_ARCFACE, 0, 64, 0.5f};
+        struct side s = cuda_open_with(&options);
+        struct ff_model *model;
+        struct ff_head_plan *head;
+        size_t before = emulated_taken_bytes;
+        int64_t bytes;
+        int rc = ff_model_bytes(&bytes, s.ops, &config, 8, cases[i].training, NULL);
+        if (!rc)
+            rc = ff_model_create(&model, s.ops, s.ctx, &config, 8, cases[i].training,
+                                 NULL);
+        cr_assert(eq(int, rc, 0));
+        double taken = (double)(emulated_taken_bytes - before);
+        cr_assert(le(dbl, (double)bytes, taken), "case %zu", i);
+        cr_assert(lt(dbl, taken, 1.01 * (double)bytes), "case %zu: %.0f of %.0f", i,
+                  taken, (double)bytes);
+        before = emulated_taken_bytes;
+        cr_assert(eq(int, s.ops->head_create(s.ctx, &head, &shape, NULL), 0));
+        taken = (double)(emulated_taken_bytes - before);
+        bytes = s.ops->head_bytes(s.ctx, &shape);
+        cr_assert(le(dbl, (double)bytes, taken), "case %zu", i);
+        cr_assert(lt(dbl, taken, 1.01 * (double)bytes), "case %zu: %.0f of %.0f", i,
+                  taken, (double)bytes);
+        s.ops->head_destroy(s.ctx, head);
+        ff_model_destroy(model);
+        side_close(&s);
+    }
+}
+#endif
+
 /* Whole runs by the memory plan: fp16 with an fp16 head, batch 128, r100. */
 Test(cuda_train, two_million_classes_fit_24_gb_and_eight_million_80_gb)
 {

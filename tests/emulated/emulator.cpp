@@ -485,10 +485,16 @@ const char *cudaGetErrorString(cudaError_t error)
 
 static std::map<const char *, size_t> pinned;
 
+/* Of the device: all of it, what other programs have (tests set both), what was given
+ * out here. */
+size_t emulated_memory_bytes = (size_t)64 << 30;
+size_t emulated_others_bytes;
+size_t emulated_taken_bytes;
+static std::map<void *, size_t> taken;
+
 /* From this size on, memory is mapped and its zeros cost no pages: for indices that do
  * not fit 32 bits. */
 static const size_t huge = (size_t)1 << 30;
-static std::map<void *, size_t> mapped;
 
 /* New memory is full of NaN: what reads it before it is written shows. */
 static cudaError_t take(void **out, size_t bytes)
@@ -496,10 +502,7 @@ static cudaError_t take(void **out, size_t bytes)
     if (bytes >= huge) {
         *out = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (*out == MAP_FAILED)
-            return cudaErrorMemoryAllocation;
-        mapped[*out] = bytes;
-        return cudaSuccess;
+        return *out == MAP_FAILED ? cudaErrorMemoryAllocation : cudaSuccess;
     }
     *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!*out)
@@ -508,20 +511,33 @@ static cudaError_t take(void **out, size_t bytes)
     return cudaSuccess;
 }
 
+static size_t memory_free()
+{
+    return emulated_memory_bytes - emulated_others_bytes - emulated_taken_bytes;
+}
+
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
-    return take(out, bytes);
+    cudaError_t status =
+        bytes > memory_free() ? cudaErrorMemoryAllocation : take(out, bytes);
+    if (status == cudaSuccess) {
+        taken[*out] = bytes;
+        emulated_taken_bytes += bytes;
+    }
+    return status;
 }
 
 cudaError_t cudaFree(void *at)
 {
-    auto found = mapped.find(at);
-    if (found != mapped.end()) {
+    auto found = taken.find(at);
+    if (found == taken.end())
+        return at ? cudaErrorInvalidValue : cudaSuccess;
+    emulated_taken_bytes -= found->second;
+    if (found->second >= huge)
         munmap(at, found->second);
-        mapped.erase(found);
-        return cudaSuccess;
-    }
-    free(at);
+    else
+        free(at);
+    taken.erase(found);
     return cudaSuccess;
 }
 
@@ -548,8 +564,8 @@ cudaError_t cudaHostGetDevicePointer(void **out, void *at, unsigned int)
 
 cudaError_t cudaMemGetInfo(size_t *there, size_t *total)
 {
-    *there = (size_t)8 << 30;
-    *total = (size_t)8 << 30;
+    *there = memory_free();
+    *total = emulated_memory_bytes;
     return cudaSuccess;
 }
 
@@ -584,7 +600,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
 
 cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t s)
 {
-    if (value == 0 && mapped.count(at))
+    auto found = taken.find(at);
+    if (value == 0 && found != taken.end() && found->second >= huge)
         emulator_queue(s, [=] { madvise(at, bytes, MADV_DONTNEED); });
     else
         emulator_queue(s, [=] { memset(at, value, bytes); });

@@ -14,6 +14,8 @@
 #include "cuda_nvml.h"
 
 #define UUID "GPU-8d6fa5c2-0123-4567-89ab-cdef01234567"
+#define GIB ((int64_t)1 << 30)
+#define HELD (71 * GIB + GIB / 2) /* by the others, as nvml_fake.c tells */
 
 static char folder[64];
 
@@ -54,17 +56,49 @@ Test(cuda_nvml, power_energy_and_processes_of_the_card)
     cr_assert(eq(int, cuda_nvml_open(&nvml, UUID, &err), 0), "%s", err.text);
     cr_assert(epsilon_eq(dbl, cuda_nvml_watts(nvml), 412.5, 1e-9));
     cr_assert(epsilon_eq(dbl, cuda_nvml_joules(nvml), 9007199254.741, 1e-3));
-    cr_assert(eq(int, cuda_nvml_others(text, sizeof text, nvml), 3));
+    cr_assert(eq(i64, cuda_nvml_others(text, sizeof text, nvml), HELD));
     /* pid 1 may have any name; 4000001 is not told how much it has. */
     cr_assert(eq(ptr, strstr(text, "pid 4000002 71.0 GiB, pid 1 ("), text), "%s", text);
     cr_assert(ne(ptr, strstr(text, ") 0.5 GiB, pid 4000001"), NULL), "%s", text);
-    cr_assert(eq(int, cuda_nvml_others(text, 24, nvml), 3));
+    cr_assert(eq(i64, cuda_nvml_others(text, 24, nvml), HELD));
     cr_assert(eq(str, text, "pid 4000002 71.0 GiB"));
     /* Closing one leaves the other in use. */
     cr_assert(eq(int, cuda_nvml_open(&again, UUID, &err), 0), "%s", err.text);
     cuda_nvml_close(again);
     cr_assert(epsilon_eq(dbl, cuda_nvml_watts(nvml), 412.5, 1e-9));
     cuda_nvml_close(nvml);
+}
+
+static void expect_no_memory(const struct cuda_nvml *nvml, int64_t wanted,
+                             int64_t others, const char *what, const char *text)
+{
+    struct ff_err err = FF_ERR_INIT;
+    int rc = cuda_nvml_no_memory(nvml, wanted, GIB, others, what, &err);
+    cr_assert(eq(int, rc, FF_ENOMEM));
+    cr_assert(eq(ptr, strstr(err.text, text), err.text), "%s", err.text);
+}
+
+/* A sweep waits where others have what is missing, and else fails the cell. */
+Test(cuda_nvml, too_little_memory_is_put_down_to_those_who_have_it)
+{
+    struct cuda_nvml *nvml;
+    struct ff_err err = FF_ERR_INIT;
+    use_fake("");
+    cr_assert(eq(int, cuda_nvml_open(&nvml, UUID, &err), 0), "%s", err.text);
+    expect_no_memory(nvml, HELD + GIB, 0, NULL,
+                     FF_SAYS_GPU_FULL
+                     " 72.50 GiB wanted, 1.00 free: pid 4000002 71.0 ");
+    expect_no_memory(nvml, HELD + GIB + 1, 0, NULL,
+                     "out of device memory: 77846282241 bytes wanted, 1073741824 free");
+    expect_no_memory(nvml, HELD + GIB + 1, HELD + 1, NULL,
+                     FF_SAYS_GPU_FULL
+                     " 72.50 GiB wanted, 1.00 free: pid 4000002 71.0 ");
+    cuda_nvml_close(nvml);
+    expect_no_memory(NULL, 2 * GIB, GIB, "network 1",
+                     FF_SAYS_GPU_FULL
+                     " 2.00 GiB wanted, 1.00 free: other programs use");
+    expect_no_memory(NULL, 2 * GIB, GIB - 1, "network 1",
+                     "out of device memory: 2147483648 bytes wanted (network 1), 1073");
 }
 
 Test(cuda_nvml, an_old_card_tells_less)
@@ -76,7 +110,7 @@ Test(cuda_nvml, an_old_card_tells_less)
     cr_assert(eq(int, cuda_nvml_open(&nvml, UUID, &err), 0), "%s", err.text);
     cr_assert(eq(dbl, cuda_nvml_watts(nvml), 412.5));
     cr_assert(isnan(cuda_nvml_joules(nvml)));
-    cr_assert(eq(int, cuda_nvml_others(text, sizeof text, nvml), 0));
+    cr_assert(eq(i64, cuda_nvml_others(text, sizeof text, nvml), 0));
     cr_assert(eq(str, text, ""));
     cuda_nvml_close(nvml);
 }
@@ -90,7 +124,7 @@ static void expect_none(const char *uuid, const char *reason)
     cr_assert(eq(ptr, nvml, NULL));
     cr_assert(ne(ptr, strstr(err.text, reason), NULL), "%s", err.text);
     cr_assert(isnan(cuda_nvml_watts(nvml)) && isnan(cuda_nvml_joules(nvml)));
-    cr_assert(eq(int, cuda_nvml_others(text, sizeof text, nvml), 0));
+    cr_assert(eq(i64, cuda_nvml_others(text, sizeof text, nvml), 0));
     cr_assert(eq(str, text, ""));
     cuda_nvml_close(nvml);
 }

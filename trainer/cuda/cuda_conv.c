@@ -187,13 +187,14 @@ static int list_tiles(struct dnn_other others[TILES_MOST],
     return count;
 }
 
-static int tune(struct dnn_tuned *tuned, const struct cuda_ctx *cu,
+static int tune(struct dnn_tuned *tuned, struct cuda_ctx *cu,
                 const struct dnn_problem *problem, struct dnn_tuning tuning,
                 struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn;
     struct dnn_other others[TILES_MOST];
     struct tile_pass tiles[TILES_MOST];
+    size_t bytes[3];
     tuning.workspace_limit_bytes = WORKSPACE_LIMIT_BYTES;
     tuning.search = d->search;
     tuning.others = others;
@@ -202,7 +203,11 @@ static int tune(struct dnn_tuned *tuned, const struct cuda_ctx *cu,
         ff_info("times the convolution engines of this GPU; the choices are kept for "
                 "later runs");
     d->said = true;
-    return dnn_tune(tuned, &d->target, d->handle, problem, &tuning, err);
+    int rc = dnn_tune(tuned, &d->target, d->handle, problem, &tuning, err);
+    if (rc != FF_ENOMEM)
+        return rc;
+    dnn_tensor_bytes(bytes, problem);
+    return cuda_no_memory(cu, bytes[0] + bytes[1] + bytes[2], NULL, err);
 }
 
 #define SEARCHED " searched"

@@ -49,6 +49,19 @@ struct dnn_problem {
 #define DNN_PROBLEM_TEXT 128
 char *dnn_problem_text(char out[DNN_PROBLEM_TEXT], const struct dnn_problem *problem);
 
+/* Bytes of x, w and y. */
+static inline void dnn_tensor_bytes(size_t bytes[3], const struct dnn_problem *problem)
+{
+    const struct ff_conv_shape *s = &problem->shape;
+    size_t element = (size_t)cuda_type_bytes(problem->type);
+    size_t P = (size_t)ff_conv_out(s->H, s->R, s->stride, s->pad);
+    size_t Q = (size_t)ff_conv_out(s->W, s->S, s->stride, s->pad);
+    size_t inside = (size_t)(s->C / s->groups);
+    bytes[0] = element * (size_t)s->N * (size_t)s->H * (size_t)s->W * (size_t)s->C;
+    bytes[1] = element * (size_t)s->K * (size_t)s->R * (size_t)s->S * inside;
+    bytes[2] = element * (size_t)s->N * P * Q * (size_t)s->K;
+}
+
 /* The device that plans are for: one that is here, or one that is described. */
 struct dnn_target {
     cudnnHandle_t handle; /* lives as long as the plans; or NULL */

@@ -103,15 +103,8 @@ static bool rig_open(struct rig *r, cudnnHandle_t handle,
 {
     const struct ff_conv_shape *s = &problem->shape;
     enum { BLOCK_BYTES = 1 << 20 };
-    size_t element = (size_t)cuda_type_bytes(problem->type);
-    size_t P = (size_t)ff_conv_out(s->H, s->R, s->stride, s->pad);
-    size_t Q = (size_t)ff_conv_out(s->W, s->S, s->stride, s->pad);
-    size_t x = (size_t)s->N * (size_t)s->H * (size_t)s->W * (size_t)s->C;
-    size_t w = (size_t)s->K * (size_t)s->R * (size_t)s->S * (size_t)(s->C / s->groups);
-    size_t y = (size_t)s->N * P * Q * (size_t)s->K;
-    *r = (struct rig){.handle = handle,
-                      .tuning = tuning,
-                      .bytes = {x * element, w * element, y * element}};
+    *r = (struct rig){.handle = handle, .tuning = tuning};
+    dnn_tensor_bytes(r->bytes, problem);
     void *block = malloc(BLOCK_BYTES);
     if (!block) {
         r->status = cudaErrorMemoryAllocation;

@@ -137,11 +137,11 @@ static void name_of(char out[32], unsigned int pid)
             *p = '?';
 }
 
-int cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml)
+int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml)
 {
     struct process_info infos[MAX_PROCESSES];
     unsigned int count = MAX_PROCESSES;
-    int others = 0;
+    int64_t bytes = 0;
     size_t used = 0;
     out[0] = 0;
     if (!nvml || !nvml->processes ||
@@ -157,16 +157,32 @@ int cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml)
         if (infos[i].pid == (unsigned int)getpid())
             continue;
         name_of(name, infos[i].pid);
-        int n = snprintf(item, sizeof item, "%spid %u%s%s%s", others ? ", " : "",
+        int n = snprintf(item, sizeof item, "%spid %u%s%s%s", used ? ", " : "",
                          infos[i].pid, *name ? " (" : "", name, *name ? ")" : "");
         if (infos[i].bytes)
             n += snprintf(item + n, sizeof item - (size_t)n, " %.1f GiB",
                           (double)infos[i].bytes / (1 << 30));
-        others++;
+        bytes += (int64_t)infos[i].bytes;
         if (used + (size_t)n < capacity) { /* whole items only */
             memcpy(out + used, item, (size_t)n + 1);
             used += (size_t)n;
         }
     }
-    return others;
+    return bytes;
+}
+
+int cuda_nvml_no_memory(const struct cuda_nvml *nvml, int64_t wanted, int64_t there,
+                        int64_t others, const char *what, struct ff_err *err)
+{
+    char users[512];
+    int64_t told = cuda_nvml_others(users, sizeof users, nvml);
+    if (wanted - there <= (told > others ? told : others))
+        return ff_err_set(err, FF_ENOMEM,
+                          FF_SAYS_GPU_FULL " %.2f GiB wanted, %.2f free: %s",
+                          (double)wanted / (1 << 30), (double)there / (1 << 30),
+                          *users ? users : "other programs use it");
+    return ff_err_set(err, FF_ENOMEM,
+                      "out of device memory: %lld bytes wanted%s%s%s, %lld free",
+                      (long long)wanted, what ? " (" : "", what ? what : "",
+                      what ? ")" : "", (long long)there);
 }

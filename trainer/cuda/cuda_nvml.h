@@ -8,6 +8,7 @@
 #define FF_CUDA_NVML_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "err.h"
 
@@ -25,8 +26,15 @@ double cuda_nvml_watts(const struct cuda_nvml *nvml);
 double cuda_nvml_joules(const struct cuda_nvml *nvml);
 
 /* Other processes with memory on the card, the largest first: "pid 4711 (python3) 71.2
- * GiB, pid 12 0.5 GiB". Returns how many; 0 and "" also where it is not known (a
- * container may hide them). */
-int cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml);
+ * GiB, pid 12 0.5 GiB". Returns their bytes, of those that the driver tells; 0 and ""
+ * where it tells nothing (a container may hide them). */
+int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml);
+
+/* Fills err and returns FF_ENOMEM: `wanted` bytes where `there` are free. Where other
+ * processes hold what is missing the text begins with FF_SAYS_GPU_FULL and names them;
+ * `others`: bytes that must be theirs, whatever the driver tells. `what` the bytes are
+ * for, or NULL. */
+int cuda_nvml_no_memory(const struct cuda_nvml *nvml, int64_t wanted, int64_t there,
+                        int64_t others, const char *what, struct ff_err *err);
 
 #endif

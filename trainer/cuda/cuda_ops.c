@@ -36,9 +36,18 @@ void cuda_fail(struct cuda_ctx *cu, int rc, const struct ff_err *err)
 
 /* -- memory -- */
 
-int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err)
+int cuda_no_memory(struct cuda_ctx *cu, size_t bytes, const char *what,
+                   struct ff_err *err)
 {
     size_t there = 0, total = 0;
+    cudaMemGetInfo(&there, &total);
+    /* With nothing here yet all that is not free is theirs. */
+    return cuda_nvml_no_memory(cu->nvml, (int64_t)bytes, (int64_t)there,
+                               what ? (int64_t)(total - there) : 0, what, err);
+}
+
+int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err)
+{
     size_t rounded = (bytes + 255) / 256 * 256;
     cudaError_t status = cudaMalloc(out, rounded ? rounded : 256);
     if (status == cudaSuccess) {
@@ -51,10 +60,7 @@ int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_er
     cudaGetLastError();
     if (status != cudaErrorMemoryAllocation)
         return ff_err_set(err, FF_EFAIL, "CUDA: %s", cudaGetErrorString(status));
-    cudaMemGetInfo(&there, &total);
-    return ff_err_set(err, FF_ENOMEM,
-                      "out of device memory: %zu bytes wanted, %zu free of %zu", bytes,
-                      there, total);
+    return cuda_no_memory(cu, bytes, NULL, err);
 }
 
 int cuda_workspace_grow(struct cuda_ctx *cu, struct cuda_workspace *workspace,
@@ -154,16 +160,12 @@ static int64_t memory_free(struct ff_ops_ctx *ctx)
     return (int64_t)there;
 }
 
-static int64_t memory_total(struct ff_ops_ctx *ctx)
+static int memory_check(struct ff_ops_ctx *ctx, int64_t bytes, const char *what,
+                        struct ff_err *err)
 {
-    size_t there = 0, total = 0;
-    FF_TRY_CUDA(cuda_of(ctx), cudaMemGetInfo(&there, &total));
-    return (int64_t)total;
-}
-
-static void memory_users(struct ff_ops_ctx *ctx, char *out, size_t capacity)
-{
-    cuda_nvml_others(out, capacity, cuda_of(ctx)->nvml);
+    return memory_free(ctx) < bytes
+               ? cuda_no_memory(cuda_of(ctx), (size_t)bytes, what, err)
+               : 0;
 }
 
 static double energy_joules(struct ff_ops_ctx *ctx)
@@ -258,8 +260,7 @@ static const struct ff_ops table = {
     .upload = upload,
     .download = download,
     .memory_free = memory_free,
-    .memory_total = memory_total,
-    .memory_users = memory_users,
+    .memory_check = memory_check,
     .energy_joules = energy_joules,
     .power_watts = power_watts,
     .sync = sync,

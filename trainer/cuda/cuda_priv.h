@@ -163,6 +163,10 @@ bool cuda_ok(struct cuda_ctx *cu, cudaError_t status, const char *call,
 void cuda_fail(struct cuda_ctx *cu, int rc, const struct ff_err *err);
 
 int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err);
+/* The FF_ENOMEM for so many bytes; `what` they are for: nothing is allocated yet. NULL:
+ * in the middle. */
+int cuda_no_memory(struct cuda_ctx *cu, size_t bytes, const char *what,
+                   struct ff_err *err);
 /* The workspace has at least so many bytes from now on. Never while a step is being
  * captured: plans ask when they are made. */
 int cuda_workspace_grow(struct cuda_ctx *cu, struct cuda_workspace *workspace,
