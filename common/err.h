@@ -19,7 +19,8 @@
     X(ESTOPPED, -4, FF_EXIT_STOPPED, "stopped")                                        \
     X(ENOMEM, -5, FF_EXIT_NOMEM, "out of memory")                                      \
     X(EDATA, -6, FF_EXIT_DATA, "bad data")                                             \
-    X(EBUSY, -7, FF_EXIT_BUSY, "busy")
+    X(EBUSY, -7, FF_EXIT_BUSY, "busy")                                                 \
+    X(ENODEV, -8, FF_EXIT_USAGE, "no such device here")
 
 enum ff_error {
 #define X(name, code, exit_code, text) FF_##name = code,

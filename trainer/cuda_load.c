@@ -30,7 +30,14 @@ static void preload(void)
         }
 }
 
-static void *open_library(char reason[512])
+/* Whether the driver has a card; under WSL it has another door. */
+static bool card_is_there(void)
+{
+    return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
+}
+
+/* FF_ENODEV, or FF_EFAIL where there is a card and the library lacks another. */
+static int open_library(void **library, struct ff_err *err)
 {
     static const char *const places[] = {"%s/" FF_CUDA_LIBRARY,
                                          "%s/../lib/" FF_CUDA_LIBRARY,
@@ -46,15 +53,13 @@ static void *open_library(char reason[512])
         snprintf(path, sizeof path, places[i], folder);
         if (access(path, F_OK) != 0)
             continue;
-        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (!library)
-            snprintf(reason, 512, "%s", dlerror());
-        return library;
+        *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (*library)
+            return 0;
+        return ff_err_set(err, card_is_there() ? FF_EFAIL : FF_ENODEV, "%s", dlerror());
     }
-    void *library = dlopen(FF_CUDA_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        snprintf(reason, 512, "this build has no CUDA backend");
-    return library;
+    *library = dlopen(FF_CUDA_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    return *library ? 0 : ff_err_set(err, FF_ENODEV, "this build has no CUDA backend");
 }
 
 int ff_cuda_load(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
@@ -62,15 +67,14 @@ int ff_cuda_load(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
 {
     static void *library;
     static ff_cuda_open_fn *entry;
-    char reason[512] = "";
     if (!library) {
-        library = open_library(reason);
-        if (!library)
-            return ff_err_set(err, FF_EUSAGE, "%s", reason);
+        int rc = open_library(&library, err);
+        if (rc)
+            return rc;
         *(void **)&entry = dlsym(library, FF_CUDA_ENTRY);
     }
     if (!entry)
-        return ff_err_set(err, FF_EUSAGE, "%s has no %s: it is of another version",
+        return ff_err_set(err, FF_EFAIL, "%s has no %s: it is of another version",
                           FF_CUDA_LIBRARY, FF_CUDA_ENTRY);
     return entry(ops, ctx, options, err);
 }

@@ -48,8 +48,10 @@ int ff_ops_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, const char *
         if (reason)
             *reason = rc ? auto_reason : "auto: a GPU is there";
         /* A GPU that is there but full, held or broken is no reason to go on slowly. */
-        if (rc != FF_EUSAGE)
-            return rc ? ff_err_set(err, rc, "%s", inner.text) : 0;
+        if (rc != FF_ENODEV)
+            return rc ? ff_err_set(err, rc, "%s%s", inner.text,
+                                   rc == FF_EFAIL ? " (hint: backend: onednn)" : "")
+                      : 0;
         snprintf(auto_reason, sizeof auto_reason, "auto: %.500s", inner.text);
     }
     rc = halves_refused(options, err);

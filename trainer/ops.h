@@ -308,8 +308,9 @@ struct ff_ops_options {
 };
 
 /* Opens a backend; auto picks the first that works and says which and why in *reason
- * (static or context storage; may be NULL). FF_EUSAGE where the named backend is not in
- * this build, finds no device or lacks the precision. */
+ * (static or context storage; may be NULL). FF_ENODEV where the named backend is not in
+ * this build or finds no device, FF_EUSAGE where it lacks the precision or that device.
+ * FF_EBUSY, FF_ENOMEM, FF_EFAIL: also of auto, where there is a GPU. */
 int ff_ops_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx, const char **reason,
                 const struct ff_ops_options *options, struct ff_err *err);
 

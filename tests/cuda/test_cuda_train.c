@@ -3,6 +3,10 @@
  * and after a resume, the loss scale in curve and checkpoint, a checkpoint that changes
  * the device, memory that is not there, embeddings that do not know their batch,
  * weights' gradients beside the rest. */
+#ifdef FF_CUDA_EMULATED
+#include <cuda_runtime_api.h>
+#endif
+
 #include "cuda_fixture.h"
 #include "data_fixture.h"
 #include "embedder.h"
@@ -388,6 +392,49 @@ Test(cuda_train, too_little_memory_is_told_before_the_start)
 
 #ifdef FF_CUDA_EMULATED
 extern size_t emulated_memory_bytes, emulated_others_bytes, emulated_taken_bytes;
+
+extern cudaError_t emulated_count_status, emulated_set_status;
+extern int emulated_driver;
+
+static void expect_open(int code, const char *text)
+{
+    const struct ff_ops_options options = {.backend = FF_BACKEND_AUTO, .threads = 1};
+    struct ff_err err = FF_ERR_INIT;
+    struct side s = {0};
+    const char *reason = NULL;
+    int rc = ff_ops_open(&s.ops, &s.ctx, &reason, &options, &err);
+    cr_assert(eq(int, rc, code), "%s", err.text);
+    const char *said = code ? err.text : reason;
+    cr_assert(ne(ptr, strstr(said, text), NULL), "%s", said);
+    if (!rc) {
+        cr_assert(eq(str, (char *)s.ops->name, "onednn"));
+        side_close(&s);
+    }
+}
+
+/* auto goes on with the CPU where there is no GPU, and where there is one that does not
+ * work it says so. */
+Test(cuda_train, a_gpu_that_does_not_work_is_not_passed_over)
+{
+    emulated_count_status = cudaErrorNoDevice;
+    expect_open(0, "auto: no GPU: ");
+    emulated_count_status = cudaErrorInsufficientDriver;
+    emulated_driver = 0;
+    expect_open(0, "auto: no GPU: no driver");
+    emulated_driver = 12080;
+    expect_open(FF_EFAIL, "the driver is for CUDA 12.8, this program for ");
+    emulated_count_status = cudaErrorSystemNotReady;
+    expect_open(FF_EFAIL, "the GPU cannot be used: ");
+    emulated_count_status = cudaSuccess;
+    emulated_driver = CUDART_VERSION;
+    emulated_set_status = cudaErrorDevicesUnavailable;
+    expect_open(FF_EBUSY, FF_SAYS_GPU_BUSY);
+    emulated_set_status = cudaErrorMemoryAllocation;
+    expect_open(FF_ENOMEM, FF_SAYS_GPU_FULL);
+    emulated_set_status = cudaErrorECCUncorrectable;
+    expect_open(FF_EFAIL, "(hint: backend: onednn)");
+    emulated_set_status = cudaSuccess;
+}
 
 /* The run would fit if the others were not there. */
 Test(cuda_train, a_card_filled_by_others_is_said_to_be)

@@ -429,15 +429,19 @@ static std::vector<int> sorted(const std::vector<node> &nodes, order o)
 
 extern "C" {
 
+/* What a test makes of driver and card. */
+cudaError_t emulated_count_status = cudaSuccess, emulated_set_status = cudaSuccess;
+int emulated_driver = CUDART_VERSION;
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    *count = emulated_count_status == cudaSuccess;
+    return emulated_count_status;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return device == 0 ? emulated_set_status : cudaErrorInvalidDevice;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
@@ -453,7 +457,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = emulated_driver;
     return cudaSuccess;
 }
 

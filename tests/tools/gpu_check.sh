@@ -10,12 +10,11 @@ here=$(cd "$(dirname "$(realpath "$0")")" && pwd)
 limit=${LIMIT:-480}
 if [ -d "$here/tests/cuda" ]; then
     build=$here tests=$here/tests
-    export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 else
     build=${1:?usage: gpu_check.sh BUILD_DIR} tests=$here/..
 fi
-# cuDNN and cuBLASLt of Python packages, where the system has none.
-if [ -z "${FF_CUDA_LIBS:-}" ] && ! ldconfig -p | grep -q libcudnn.so.9; then
+# cuDNN and cuBLASLt of Python packages, where the library does not find them by itself.
+if [ -z "${FF_CUDA_LIBS:-}" ] && [[ $(ldd "$build/lib/libff_cuda.so") == *"not found"* ]]; then
     FF_CUDA_LIBS=$("${PYTHON:-python3}" -c 'import glob, site
 print(":".join(f for p in site.getsitepackages() for f in sorted(glob.glob(p + "/nvidia/*/lib"))))' 2>/dev/null)
     export FF_CUDA_LIBS

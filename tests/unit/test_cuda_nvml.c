@@ -101,6 +101,20 @@ Test(cuda_nvml, too_little_memory_is_put_down_to_those_who_have_it)
                      "out of device memory: 2147483648 bytes wanted (network 1), 1073");
 }
 
+/* Own memory is not another's because it stands under another number. */
+Test(cuda_nvml, in_a_container_nobody_is_accused)
+{
+    struct cuda_nvml *nvml;
+    struct ff_err err = FF_ERR_INIT;
+    use_fake("-DFAKE_CONTAINER");
+    cr_assert(eq(int, cuda_nvml_open(&nvml, UUID, &err), 0), "%s", err.text);
+    expect_no_memory(nvml, 2 * GIB, 0, NULL,
+                     "out of device memory: 2147483648 bytes wanted, 1073741824 free");
+    expect_no_memory(nvml, 2 * GIB, GIB, "network 1",
+                     FF_SAYS_GPU_FULL " 2.00 GiB wanted, 1.00 free: pid 4000002 71.0 ");
+    cuda_nvml_close(nvml);
+}
+
 Test(cuda_nvml, an_old_card_tells_less)
 {
     struct cuda_nvml *nvml;

@@ -239,8 +239,15 @@ apply8(float (&y)[LANES], const eight<T> &x, const eight<T> &residual,
         y[i] += cuda_affine(v[i], k.residual_scale[i], k.residual_shift[i]);
 }
 
+/* Without sums few registers more than for three blocks; f32 would spill. */
+static constexpr int apply_blocks(size_t element, bool stats)
+{
+    return element == 2 && !stats ? 3 : 2;
+}
+
 template <class T, class U, bool STATS>
-static __global__ void FF_TWO_BLOCKS apply_kernel(apply_args<T, U> a)
+static __global__ void __launch_bounds__(8 * ROWS, apply_blocks(sizeof(T), STATS))
+    apply_kernel(apply_args<T, U> a)
 {
     __shared__ column_affine made;
     place p = my_place();
@@ -487,10 +494,10 @@ static dim3 grid_for(const struct cuda_ctx *cu, int64_t M, int C, int a_processo
 /* Blocks a multiprocessor: of kernels with sums as many as are resident by the
  * registers that ptxas gives them (statistics 50, most others 108 to 121), so that none
  * runs alone and the last block has little to add; a reduce has as many as an apply
- * with the same sums, and so the same bits. Of the others four, two rounds: one would
- * leave processors idle at the end where some are slower, and each more repeats the
- * start of a block, a load of the constants or a finalize. */
-enum { SUMS_A_PROCESSOR = 2, STATS_A_PROCESSOR = 4, PLAIN_A_PROCESSOR = 4 };
+ * with the same sums, and so the same bits. Of the others two rounds of those that are
+ * resident: one would leave processors idle at the end where some are slower, and each
+ * more repeats the start of a block, a load of the constants or a finalize. */
+enum { SUMS_A_PROCESSOR = 2, STATS_A_PROCESSOR = 4, ROUNDS = 2 };
 static const dim3 block_of(8, ROWS);
 
 static bool checked(struct cuda_ctx *cu, int64_t M, int C, int64_t count)
@@ -649,7 +656,8 @@ void cuda_bn_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dst,
                    grid_for(cu, M, C, SUMS_A_PROCESSOR), block_of, a);
         else
             launch(cu, "bn_apply", apply_kernel<T, U, false>,
-                   grid_for(cu, M, C, PLAIN_A_PROCESSOR), block_of, a);
+                   grid_for(cu, M, C, ROUNDS * apply_blocks(sizeof(T), false)),
+                   block_of, a);
     });
 }
 
@@ -749,8 +757,7 @@ void cuda_bn_bwd_apply(struct ff_ops_ctx *ctx, struct ff_tensor *dsrc,
                                next->dslope);
         }
         launch(cu, "bn_bwd_apply", kernel,
-               grid_for(cu, M, bn->C,
-                        sums != NO_NEXT ? SUMS_A_PROCESSOR : PLAIN_A_PROCESSOR),
+               grid_for(cu, M, bn->C, sums != NO_NEXT ? SUMS_A_PROCESSOR : ROUNDS * 2),
                block_of, a);
     });
     if (next && sums == NO_NEXT)

@@ -161,10 +161,10 @@ struct dnn_tuning {
 };
 /* Times the candidates of a problem on the handle's device, which must be the current
  * one, on a stream of its own and as a CUDA graph, and gives the fastest. Those that
- * are compiled at run time take part if asked for, or if there are no others. Allocates
- * the tensors and the workspace (within the limit) and frees them. A candidate that
- * fails to run or to be captured is skipped; FF_EUSAGE if none is left, FF_ENOMEM,
- * FF_EFAIL if the device is lost. */
+ * are compiled at run time take part if asked for, or if there are no others, and then
+ * the first three that make a plan. Allocates the tensors and the workspace (within the
+ * limit) and frees them. A candidate that fails to run or to be captured is skipped;
+ * FF_EUSAGE if none is left, FF_ENOMEM, FF_EFAIL if the device is lost. */
 int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
              cudnnHandle_t handle, const struct dnn_problem *problem,
              const struct dnn_tuning *tuning, struct ff_err *err);

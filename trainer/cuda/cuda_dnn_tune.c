@@ -14,6 +14,7 @@
  * What is not cuDNN's is compared with the fastest engine's result before it is timed.
  */
 #include <cuda_runtime_api.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@
 #include "log.h"
 #include "rng.h"
 
-enum { WARM_UP = 2, RUNS = 5, CALLS_MIN = 2, CALLS_MAX = 20 };
+enum { WARM_UP = 2, RUNS = 5, CALLS_MIN = 2, CALLS_MAX = 20, COMPILED_MOST = 3 };
 #define RUN_MS 1.0    /* a run has calls enough to last this long */
 #define FAR_BEHIND 2. /* times the best: not timed further */
 #define LAUNCH_MS 0.1 /* what queueing may add to the estimate */
@@ -253,7 +254,8 @@ static enum verdict try_candidate(struct rig *r, const struct candidate *c,
                                                                             : SKIPPED;
 }
 
-/* Of the list those from `from` on. */
+/* Of the list those from `from` on; of those that are compiled at run time, seconds
+ * each, the first alone. */
 static int tune_all(struct dnn_tuned *tuned, struct rig *r,
                     const struct dnn_target *target, const struct dnn_problem *problem,
                     const struct dnn_candidates *list, int from, bool runtime_compiled,
@@ -262,7 +264,8 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
     const struct dnn_tuning *tuning = r->tuning;
     int64_t limit_bytes =
         tuning->workspace_limit_bytes ? tuning->workspace_limit_bytes : INT64_MAX;
-    for (int i = from; i < list->count; i++) {
+    int made = 0, most = runtime_compiled ? COMPILED_MOST : INT_MAX;
+    for (int i = from; i < list->count && made < most; i++) {
         struct dnn_plan *plan;
         double ms = 0;
         if (list->items[i].runtime_compiled != runtime_compiled)
@@ -270,6 +273,7 @@ static int tune_all(struct dnn_tuned *tuned, struct rig *r,
         int rc = dnn_plan_create(&plan, target, problem, list->items[i].choice, last);
         if (rc == FF_ENOMEM)
             return rc;
+        made += !rc;
         enum verdict verdict = SKIPPED;
         r->status = cudaSuccess;
         if (!rc && dnn_plan_workspace_bytes(plan) <= limit_bytes)

@@ -8,8 +8,9 @@
 #define FF_CUDA_LIBRARY "libff_cuda.so"
 #define FF_CUDA_ENTRY "ff_cuda_open"
 
-/* FF_EUSAGE where there is no GPU, or not that one, with the reason; threads and
- * backend of the options do not count. */
+/* FF_ENODEV where there is no GPU that it could use, FF_EUSAGE where that one is not
+ * there, FF_EBUSY, FF_ENOMEM, FF_EFAIL; threads and backend of the options do not
+ * count. */
 typedef int ff_cuda_open_fn(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
                             const struct ff_ops_options *options, struct ff_err *err);
 __attribute__((visibility("default"))) ff_cuda_open_fn ff_cuda_open;

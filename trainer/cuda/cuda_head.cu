@@ -17,7 +17,9 @@
  * The label's column is the only one with a margin; its logit and derivative are taken
  * out first. The softmax reads each row once, in chunks that give (max, sum of exp); a
  * small kernel joins them into the row's log-sum and the loss. Rows are padded to eight
- * columns; classes count in 64 bits. */
+ * columns, and the products of halves take them all, with centres of zeros: cuBLAS has
+ * its fastest where the counts too are multiples of 16 bytes. Classes count in 64 bits.
+ */
 #include <stdlib.h>
 
 #include "cuda_launch.h"
@@ -36,15 +38,16 @@ struct ff_head_plan {
     struct cuda_margin margin;
     enum cuda_type type;
     int64_t ld;               /* columns of a row of logits */
+    int64_t rows;             /* classes of the products */
     int chunks;               /* of a row */
     double static_scale;      /* S; 0 in f32: the loss scale counts */
     double centre_scale;      /* of dweight; 0 likewise */
     void *unit;               /* (N, D) of type: unit embeddings */
     float *embedding_invnorm; /* (N) */
     float *weight_invnorm;    /* (ld) */
-    void *unit_weight;        /* (CLS, D) halves; NULL in f32 */
+    void *unit_weight;        /* (rows, D) halves; NULL in f32 */
     void *cosine;             /* (N, ld) of type, then d loss / d cosine */
-    void *dweight;            /* (CLS, D) of type */
+    void *dweight;            /* (rows, D) of type */
     float *dunit;             /* (N, D) */
     float2 *parts;            /* (N, chunks): max, sum of exp */
     float *log_sum;           /* (N) */
@@ -387,16 +390,16 @@ struct block {
 enum { BLOCKS = 11 };
 static void list_blocks(struct block out[BLOCKS], struct ff_head_plan *h)
 {
-    size_t N = (size_t)h->shape.N, D = (size_t)h->shape.D, CLS = (size_t)h->shape.CLS;
-    size_t ld = (size_t)h->ld, chunks = (size_t)h->chunks;
+    size_t N = (size_t)h->shape.N, D = (size_t)h->shape.D;
+    size_t ld = (size_t)h->ld, rows = (size_t)h->rows, chunks = (size_t)h->chunks;
     size_t element = (size_t)cuda_type_bytes(h->type);
     const struct block all[BLOCKS] = {
         {&h->unit, N * D * element},
         {(void **)&h->embedding_invnorm, N * sizeof(float)},
         {(void **)&h->weight_invnorm, ld * sizeof(float)},
-        {&h->unit_weight, h->type == CUDA_F32 ? 0 : CLS * D * element},
+        {&h->unit_weight, h->type == CUDA_F32 ? 0 : rows * D * element},
         {&h->cosine, N * ld * element},
-        {&h->dweight, CLS * D * element},
+        {&h->dweight, rows * D * element},
         {(void **)&h->dunit, N * D * sizeof(float)},
         {(void **)&h->parts, N * chunks * sizeof(float2)},
         {(void **)&h->log_sum, N * sizeof(float)},
@@ -412,6 +415,7 @@ static void shape_plan(struct ff_head_plan *h, const struct cuda_ctx *cu,
     h->shape = *s;
     h->type = cu->head_type;
     h->ld = padded(s->CLS);
+    h->rows = h->type == CUDA_F32 ? s->CLS : h->ld;
     h->chunks = (int)((h->ld + CHUNK - 1) / CHUNK);
 }
 
@@ -446,12 +450,12 @@ void cuda_head_destroy(struct ff_ops_ctx *ctx, struct ff_head_plan *head)
 static int make_products(struct cuda_ctx *cu, struct ff_head_plan *h,
                          struct ff_err *err)
 {
-    int64_t N = h->shape.N, D = h->shape.D, CLS = h->shape.CLS;
-    const struct cuda_gemm_shape forward = {N, CLS, D,     false,   true,
-                                            D, D,   h->ld, h->type, h->type};
-    const struct cuda_gemm_shape by_embedding = {N,     D, CLS, false,   false,
-                                                 h->ld, D, D,   h->type, CUDA_F32};
-    const struct cuda_gemm_shape by_weight = {CLS,   D, N, true,    false,
+    int64_t N = h->shape.N, D = h->shape.D, rows = h->rows;
+    const struct cuda_gemm_shape forward = {N, rows, D,     false,   true,
+                                            D, D,    h->ld, h->type, h->type};
+    const struct cuda_gemm_shape by_embedding = {N,     D, rows, false,   false,
+                                                 h->ld, D, D,    h->type, CUDA_F32};
+    const struct cuda_gemm_shape by_weight = {rows,  D, N, true,    false,
                                               h->ld, D, D, h->type, h->type};
     int rc = cuda_gemm_create(&h->forward, cu, &forward, err);
     if (!rc)

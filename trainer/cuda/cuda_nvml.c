@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +143,7 @@ int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvm
     struct process_info infos[MAX_PROCESSES];
     unsigned int count = MAX_PROCESSES;
     int64_t bytes = 0;
+    bool complete = false;
     size_t used = 0;
     out[0] = 0;
     if (!nvml || !nvml->processes ||
@@ -154,8 +156,10 @@ int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvm
     qsort(infos, count, sizeof *infos, by_bytes);
     for (unsigned int i = 0; i < count; i++) {
         char name[32], item[96];
-        if (infos[i].pid == (unsigned int)getpid())
+        if (infos[i].pid == (unsigned int)getpid()) {
+            complete = true;
             continue;
+        }
         name_of(name, infos[i].pid);
         int n = snprintf(item, sizeof item, "%spid %u%s%s%s", used ? ", " : "",
                          infos[i].pid, *name ? " (" : "", name, *name ? ")" : "");
@@ -168,7 +172,7 @@ int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvm
             used += (size_t)n;
         }
     }
-    return bytes;
+    return complete ? bytes : 0;
 }
 
 int cuda_nvml_no_memory(const struct cuda_nvml *nvml, int64_t wanted, int64_t there,

@@ -26,8 +26,9 @@ double cuda_nvml_watts(const struct cuda_nvml *nvml);
 double cuda_nvml_joules(const struct cuda_nvml *nvml);
 
 /* Other processes with memory on the card, the largest first: "pid 4711 (python3) 71.2
- * GiB, pid 12 0.5 GiB". Returns their bytes, of those that the driver tells; 0 and ""
- * where it tells nothing (a container may hide them). */
+ * GiB, pid 12 0.5 GiB". Returns their bytes, of those that the driver tells; 0 where
+ * this process is not in its list: in a container processes may be hidden, or have
+ * other numbers, this one too. */
 int64_t cuda_nvml_others(char *out, size_t capacity, const struct cuda_nvml *nvml);
 
 /* Fills err and returns FF_ENOMEM: `wanted` bytes where `there` are free. Where other

@@ -36,14 +36,18 @@ void cuda_fail(struct cuda_ctx *cu, int rc, const struct ff_err *err)
 
 /* -- memory -- */
 
+/* What the context and the libraries' handles may take, at least what a start needs. */
+#define CONTEXT_BYTES ((int64_t)1 << 30)
+
 int cuda_no_memory(struct cuda_ctx *cu, size_t bytes, const char *what,
                    struct ff_err *err)
 {
     size_t there = 0, total = 0;
     cudaMemGetInfo(&there, &total);
-    /* With nothing here yet all that is not free is theirs. */
+    /* With nothing here yet but the context, all else that is not free is theirs. */
     return cuda_nvml_no_memory(cu->nvml, (int64_t)bytes, (int64_t)there,
-                               what ? (int64_t)(total - there) : 0, what, err);
+                               what ? (int64_t)(total - there) - CONTEXT_BYTES : 0,
+                               what, err);
 }
 
 int cuda_alloc_bytes(struct cuda_ctx *cu, void **out, size_t bytes, struct ff_err *err)
@@ -327,31 +331,53 @@ static int device_of(const char *name, int count)
     return -1;
 }
 
-/* Every failure of the first call counts as "no GPU here": without a driver the
- * runtime says that the driver is too old. */
+/* No driver at all, or a library that stands for it, is no GPU; one that is too old, or
+ * a card that is not ready, is one that does not work. */
 static int find_device(struct cuda_ctx *cu, const char *name, struct ff_err *err)
 {
-    int count = 0;
+    int count = 0, driver = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
-    if (status != cudaSuccess || count == 0)
-        return ff_err_set(err, FF_EUSAGE, "no GPU: %s",
-                          status == cudaSuccess ? "the driver lists none"
-                                                : cudaGetErrorString(status));
+    cudaDriverGetVersion(&driver);
+    if (status == cudaErrorNoDevice || status == cudaErrorStubLibrary ||
+        (status == cudaSuccess && !count) || !driver)
+        return ff_err_set(err, FF_ENODEV, "no GPU: %s",
+                          !driver                 ? "no driver"
+                          : status == cudaSuccess ? "the driver lists none"
+                                                  : cudaGetErrorString(status));
+    if (status != cudaSuccess)
+        return ff_err_set(err, FF_EFAIL,
+                          "the GPU cannot be used: %s (the driver is for CUDA %d.%d, "
+                          "this program for %d.%d)",
+                          cudaGetErrorString(status), driver / 1000, driver % 1000 / 10,
+                          CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     cu->device = device_of(name && *name ? name : "0", count);
     if (cu->device < 0)
         return ff_err_set(err, FF_EUSAGE,
                           "device: \"%s\" is none of the %d here (0 to %d, or a UUID "
                           "as nvidia-smi -L prints it)",
                           name, count, count - 1);
-    if (FF_TRY_CUDA(cu, cudaSetDevice(cu->device)))
-        return 0;
-    *err = cu->error;
-    return err->code;
+    return 0;
 }
 
-/* The card for this process alone, and what the driver tells of it. Neither is needed
- * to compute: a folder that cannot be used, or no management library, is a warning, or
- * not even that. */
+/* The context: half a GiB of the card. */
+static int start_device(struct cuda_ctx *cu, struct ff_err *err)
+{
+    cudaError_t status = cudaSetDevice(cu->device);
+    if (status == cudaSuccess)
+        return 0;
+    if (status == cudaErrorMemoryAllocation)
+        return cuda_nvml_no_memory(cu->nvml, CONTEXT_BYTES, 0, CONTEXT_BYTES, "context",
+                                   err);
+    /* In the mode for one process, by one that takes no lease. */
+    if (status == cudaErrorDevicesUnavailable)
+        return ff_err_set(err, FF_EBUSY,
+                          FF_SAYS_GPU_BUSY " another program has it for itself");
+    return ff_err_set(err, FF_EFAIL, "CUDA: %s", cudaGetErrorString(status));
+}
+
+/* The card for this process alone, before it takes memory there, and what the driver
+ * tells of it. Neither is needed to compute: a folder that cannot be used, or no
+ * management library, is a warning, or not even that. */
 static int take_device(struct cuda_ctx *cu, struct ff_err *err)
 {
     struct cudaDeviceProp p;
@@ -385,7 +411,7 @@ static int describe_device(struct cuda_ctx *cu, struct ff_err *err)
     }
     cu->multiprocessors = p.multiProcessorCount;
     if (10 * p.major + p.minor < 75)
-        return ff_err_set(err, FF_EUSAGE,
+        return ff_err_set(err, FF_ENODEV,
                           "GPU %d is an %s, sm_%d%d: sm_75 or later is needed",
                           cu->device, p.name, p.major, p.minor);
     if (cu->type == CUDA_BF16 && p.major < 8)
@@ -453,6 +479,8 @@ int ff_cuda_open(const struct ff_ops **ops, struct ff_ops_ctx **ctx,
     int rc = find_device(cu, options->device, err);
     if (!rc)
         rc = take_device(cu, err);
+    if (!rc)
+        rc = start_device(cu, err);
     if (!rc)
         rc = describe_device(cu, err);
     if (!rc)
