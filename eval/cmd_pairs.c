@@ -17,7 +17,7 @@
 
 struct pairs_options {
     struct ff_opt_list bin;
-    const char *model, *backend_name, *out, *name, *key;
+    const char *model, *backend_name, *device, *out, *name, *key;
     int64_t batch, threads, limit_images;
     int backend; /* enum ff_backend */
 };
@@ -56,6 +56,7 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
         {NULL, NULL, FF_OPT_HEADING, NULL, "Machine", 0, 0},
         {"--backend", "NAME", FF_OPT_TEXT, &o->backend_name,
          "auto (default), cuda, onednn or ref", 0, 0},
+        {"--device", "GPU", FF_OPT_TEXT, &o->device, "its number or UUID (0)", 0, 0},
         {"--batch", "N", FF_OPT_I64, &o->batch, "images a pass of the network (64)", 2,
          65536},
         {"--threads", "N", FF_OPT_I64, &o->threads,
@@ -160,8 +161,11 @@ static int run(const void *options, struct ff_err *err)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     int rc = ff_sha256_file(sha256, o->model, err);
     if (!rc)
-        rc = ff_embedder_create(&embedder, o->model, (int)o->batch, o->backend,
-                                (int)o->threads, err);
+        rc = ff_embedder_create(&embedder, o->model, (int)o->batch,
+                                &(struct ff_ops_options){.backend = o->backend,
+                                                         .device = o->device,
+                                                         .threads = (int)o->threads},
+                                err);
     if (!rc)
         rc = open_files(pairs, result, o, ff_embedder_image_size(embedder), err);
     if (rc)

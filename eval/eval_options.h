@@ -15,6 +15,7 @@
 
 struct ff_source_options {
     const char *root, *protocol, *model, *features, *backend_name, *save_features;
+    const char *device; /* as the parameter of that name */
     const char *beside; /* the result file, or NULL */
     bool allow_missing;
     int64_t batch, threads;
@@ -57,6 +58,8 @@ struct ff_source_options {
     {NULL, NULL, FF_OPT_HEADING, NULL, "Machine", 0, 0},                               \
     {"--backend", "NAME", FF_OPT_TEXT, &(o)->backend_name,                             \
      "auto (default), cuda, onednn or ref", 0, 0},                                     \
+    {"--device", "GPU", FF_OPT_TEXT, &(o)->device,                                     \
+     "its number or UUID (0)", 0, 0},                                                  \
     {"--batch", "N", FF_OPT_I64, &(o)->batch,                                          \
      "images a pass of the network (64)", 1, 65536},                                   \
     {"--threads", "N", FF_OPT_I64, &(o)->threads,                                      \

@@ -128,8 +128,9 @@ static int use_model(struct ff_feature_set *set, struct ff_embedder *embedder,
 static int open_network(struct ff_embedder **embedder,
                         const struct ff_source_options *o, struct ff_err *err)
 {
-    int rc = ff_embedder_create(embedder, o->model, (int)o->batch, o->backend,
-                                (int)o->threads, err);
+    const struct ff_ops_options options = {
+        .backend = o->backend, .device = o->device, .threads = (int)o->threads};
+    int rc = ff_embedder_create(embedder, o->model, (int)o->batch, &options, err);
     if (!rc)
         ff_verbose("backend: %s", ff_embedder_backend(*embedder));
     return rc;

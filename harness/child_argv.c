@@ -50,6 +50,8 @@ void ff_child_argv_eval(struct ff_child_argv *argv, const struct ff_programs *pr
                        ff_params_find("backend"));
         add_pair(argv, "--backend", argv->backend);
     }
+    if (strcmp(params->device, "0") != 0)
+        add_pair(argv, "--device", params->device);
     if (params->threads > 0) {
         snprintf(argv->threads, sizeof argv->threads, "%lld",
                  (long long)params->threads);

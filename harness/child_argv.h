@@ -17,8 +17,7 @@ struct ff_child_argv {
 
 void ff_child_argv_add(struct ff_child_argv *argv, const char *word);
 /* "ff-eval ijb" or "ff-eval pairs" for an entry with its switches or files, on the
- * backend and threads of the run.
- */
+ * backend, device and threads of the run. */
 void ff_child_argv_eval(struct ff_child_argv *argv, const struct ff_programs *programs,
                         const struct ff_grid_eval *entry,
                         const struct ff_params *params, const char *model,

@@ -68,12 +68,24 @@ int ff_embedder_borrow(struct ff_embedder **out, struct ff_model *model,
     return 0;
 }
 
+static int enough_memory(const struct ff_embedder *e,
+                         const struct ff_model_config *config, struct ff_err *err)
+{
+    int64_t bytes = 0;
+    int rc = ff_model_bytes(&bytes, e->ops, config, e->batch, false, err);
+    return rc || !e->ops->memory_check
+               ? rc
+               : e->ops->memory_check(e->ctx, bytes, "network", err);
+}
+
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
-                       int backend, int threads, struct ff_err *err)
+                       const struct ff_ops_options *options, struct ff_err *err)
 {
     /* fp32 everywhere: a score must not depend on the batch size or the device. */
-    const struct ff_ops_options options = {
-        .backend = backend, .threads = threads, .precision = FF_PRECISION_FP32};
+    const struct ff_ops_options fp32 = {.backend = options->backend,
+                                        .threads = options->threads,
+                                        .device = options->device,
+                                        .precision = FF_PRECISION_FP32};
     struct ff_model_config config;
     struct ff_embedder *e = NULL;
     *out = NULL;
@@ -81,7 +93,9 @@ int ff_embedder_create(struct ff_embedder **out, const char *model_path, int bat
     if (!rc)
         rc = new_embedder(&e, &config, batch, err);
     if (!rc)
-        rc = ff_ops_open(&e->ops, &e->ctx, NULL, &options, err);
+        rc = ff_ops_open(&e->ops, &e->ctx, NULL, &fp32, err);
+    if (!rc)
+        rc = enough_memory(e, &config, err);
     if (!rc)
         rc = ff_model_create(&e->model, e->ops, e->ctx, &config, batch, false, err);
     if (!rc)

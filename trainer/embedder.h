@@ -6,15 +6,16 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "ops.h"
 
 struct ff_embedder;
 struct ff_model;
 
-/* Opens model.h5, checkpoint.h5 or a safetensors state_dict for batches of `batch` on a
- * backend (enum ff_backend); threads >= 1 for CPU backends. FF_EDATA, FF_ENOMEM,
- * FF_EUSAGE. */
+/* Opens model.h5, checkpoint.h5 or a safetensors state_dict for batches of `batch`. Of
+ * the options backend, device and threads count: it computes in fp32 everywhere. Errors
+ * as of ff_ops_open, and FF_EDATA. */
 int ff_embedder_create(struct ff_embedder **out, const char *model_path, int batch,
-                       int backend, int threads, struct ff_err *err);
+                       const struct ff_ops_options *options, struct ff_err *err);
 /* The network of a training run, as it is at every later call: borrowed, and in eval
  * mode only while ff_embedder_run works, so that training goes on as if nothing had
  * been. The batch is the network's. FF_ENOMEM. */

@@ -530,8 +530,9 @@ Test(cuda_train, an_embedding_does_not_know_its_batch)
     static const int batches[] = {COUNT, 1, 4};
     for (int b = 0; b < 3; b++) {
         struct ff_embedder *e;
-        int rc = ff_embedder_create(&e, at(&scratch, "run/model.h5"), batches[b],
-                                    FF_BACKEND_CUDA, 1, &err);
+        int rc = ff_embedder_create(
+            &e, at(&scratch, "run/model.h5"), batches[b],
+            &(struct ff_ops_options){.backend = FF_BACKEND_CUDA, .threads = 1}, &err);
         cr_assert(eq(int, rc, 0), "%s", err.text);
         for (int i = 0; i < COUNT; i += batches[b]) {
             int count = COUNT - i < batches[b] ? COUNT - i : batches[b];

@@ -42,7 +42,9 @@ static inline struct ff_embedder *open_saved(int batch)
 {
     struct ff_embedder *e = NULL;
     struct ff_err err = FF_ERR_INIT;
-    int rc = ff_embedder_create(&e, saved_path, batch, FF_BACKEND_ONEDNN, 1, &err);
+    int rc = ff_embedder_create(
+        &e, saved_path, batch,
+        &(struct ff_ops_options){.backend = FF_BACKEND_ONEDNN, .threads = 1}, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);
     return e;
 }

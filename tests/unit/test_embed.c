@@ -64,7 +64,9 @@ static int embed_with(float *features, int batch, int threads, bool flip,
 {
     struct ff_embedder *embedder;
     struct ff_embed_options options = {folder, batch, threads, flip, allow_missing};
-    int rc = ff_embedder_create(&embedder, saved_path, batch, FF_BACKEND_REF, 1, err);
+    int rc = ff_embedder_create(
+        &embedder, saved_path, batch,
+        &(struct ff_ops_options){.backend = FF_BACKEND_REF, .threads = 1}, err);
     cr_assert(eq(int, rc, 0), "%s", err->text);
     cr_assert(eq(int, ff_embedder_image_size(embedder), SIDE));
     cr_assert(eq(int, ff_embedder_dim(embedder), D));
@@ -135,8 +137,12 @@ Test(embed, rows_are_the_network_of_the_aligned_picture)
         for (int x = 0; x < SIDE; x++)
             memcpy(mirrored + 3 * (SIDE * y + x), crop + 3 * (SIDE * y + SIDE - 1 - x),
                    3);
-    cr_assert(eq(
-        int, ff_embedder_create(&embedder, saved_path, 1, FF_BACKEND_REF, 1, &err), 0));
+    cr_assert(
+        eq(int,
+           ff_embedder_create(
+               &embedder, saved_path, 1,
+               &(struct ff_ops_options){.backend = FF_BACKEND_REF, .threads = 1}, &err),
+           0));
     ff_embedder_run(want[0], embedder, crop, NULL, 1, &err);
     ff_embedder_run(want[1], embedder, mirrored, NULL, 1, &err);
     for (int k = 0; k < 2 * D; k++)
@@ -260,7 +266,9 @@ Test(embed, a_cut_run_goes_on_to_the_same_file)
     struct ff_err err = FF_ERR_INIT;
     embed(&whole[0][0], 2, true, false, &missing, &err);
     ff_path(path, NULL, "%s/features.h5", folder);
-    ff_embedder_create(&embedder, saved_path, 2, FF_BACKEND_REF, 1, &err);
+    ff_embedder_create(
+        &embedder, saved_path, 2,
+        &(struct ff_ops_options){.backend = FF_BACKEND_REF, .threads = 1}, &err);
     for (int64_t cut = 2; cut <= N; cut += 3) {
         meta.image_count = cut;
         int rc = ff_features_create(&writer, &done, path, names, N, D, "sha", &err);

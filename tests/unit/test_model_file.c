@@ -388,7 +388,10 @@ static void embed(float *out, int batch, int backend, const uint8_t *pixels,
 {
     struct ff_err err = FF_ERR_INIT;
     struct ff_embedder *e;
-    check(ff_embedder_create(&e, path, batch, backend, 1, &err), &err);
+    check(ff_embedder_create(&e, path, batch,
+                             &(struct ff_ops_options){.backend = backend, .threads = 1},
+                             &err),
+          &err);
     cr_assert(eq(int, ff_embedder_image_size(e), SIDE));
     cr_assert(eq(int, ff_embedder_dim(e), D));
     for (int i = 0; i < count; i += batch) {

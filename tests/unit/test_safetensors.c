@@ -49,7 +49,9 @@ static void round_trip(int backbone, double width, int side, int D, bool bf16)
     cr_assert(epsilon_eq(dbl, found.width, width, 1.0 / 512)); /* the same channels */
     cr_assert(eq(int, found.image_size_px, side));
     cr_assert(eq(int, found.embedding, D));
-    int rc = ff_embedder_create(&e, path, N, FF_BACKEND_ONEDNN, 1, &err);
+    int rc = ff_embedder_create(
+        &e, path, N,
+        &(struct ff_ops_options){.backend = FF_BACKEND_ONEDNN, .threads = 1}, &err);
     cr_assert(eq(int, rc, 0), "%s", err.text);
     cr_assert(eq(int, ff_embedder_run(got, e, pixels, flip, N, &err), 0));
     double apart = 0, length = 0;
