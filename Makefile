@@ -226,6 +226,17 @@ $(B)/tests/emulated/%: $(B)/obj/tests/emulated/%.o $(B)/libffemulated.a $(ALL_LI
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(filter-out -std=c11,$(CFLAGS)) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcriterion $(LDLIBS)
 
+# The programs on the emulated backend, in a folder of their own, where ff-grid finds them.
+EMULATED_PROGRAMS := $(if $(filter 1,$(CUDA)),$(addprefix $(B)/emulated/,ff-grid ff-data ff-train ff-eval))
+$(B)/emulated/ff-grid $(B)/emulated/ff-data: $(B)/emulated/%: $(B)/bin/%
+	@mkdir -p $(@D); cp $< $@
+$(B)/emulated/ff-train: $(call obj,trainer/ff_train.c)
+$(B)/emulated/ff-eval: $(call obj,eval/ff_eval.c)
+$(B)/emulated/%: $(B)/libffemulated.a $(ALL_LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(filter-out -std=c11,$(CFLAGS)) $(LDFLAGS) -Wl,-u,ff_cuda_load -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+
 # cuDNN's plans without a GPU.
 DNN_TESTS := $(if $(filter 1,$(CUDA)),$(patsubst tests/%.c,$(B)/tests/%,$(call src,tests/dnn)))
 $(B)/obj/tests/dnn/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include
@@ -253,7 +264,7 @@ $(B)/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(ALL_LIBS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 fuzzers: $(FUZZERS)
 
-tests-build: $(PROGRAMS) $(CUDA_LIBRARY) $(TESTS) $(REPLAYS) $(DNN_TESTS) $(CUDA_TESTS)
+tests-build: $(PROGRAMS) $(CUDA_LIBRARY) $(TESTS) $(REPLAYS) $(DNN_TESTS) $(CUDA_TESTS) $(EMULATED_PROGRAMS)
 
 deps: ## installs what is missing (prints it; sudo only if not root)
 	@bash tests/tools/install_packages.sh $(BUILD_PACKAGES)

@@ -51,6 +51,7 @@ if grep -i font log; then exit 1; fi
 head -c 4 s/heatmap.png | tail -c 3
 echo " \$(stat -c %s s/heatmap.png) bytes"
 ff-train export "\$(ls s/cells/*/model.h5 | head -n 1)" --onnx m.onnx
+for test in /root/run/$name/tests/cuda/test_*; do [ ! -x \$test ] || \$test --list >/dev/null; done
 /root/run/$name/bench/bench_train --width 0.125 --image-size 32 --batch 4 --steps 2 --repeats 1 --warmup 1 --threads 1
 SH
 unshare --mount --pid --fork chroot "$bare" /bin/bash /root/run/check.sh
