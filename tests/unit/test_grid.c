@@ -309,15 +309,17 @@ Test(grid, committed_grids_read)
 {
     setenv("FF_DATA", "/data", 1);
     setenv("FF_IJB_FORMAT", "/data/set", 1);
+    setenv("FF_SMALL", "/data/lfw", 1);
     const struct {
         const char *path;
-        int cells, evals;
-    } grids[] = {{"grids/lambda_tau.yaml", 25, 1},
-                 {"grids/gamma_delta.yaml", 25, 1},
-                 {"grids/published_ms1mv3_r100.yaml", 1, 2},
-                 {"grids/lambda_tau_ijb_format.yaml", 25, 1},
-                 {"grids/lambda_tau_pairs.yaml", 25, 1}};
-    for (int i = 0; i < 5; i++) {
+        int cells, evals, backbone;
+    } grids[] = {{"grids/lambda_tau.yaml", 25, 1, FF_BACKBONE_R100},
+                 {"grids/gamma_delta.yaml", 25, 1, FF_BACKBONE_R100},
+                 {"grids/published_ms1mv3_r100.yaml", 1, 2, FF_BACKBONE_R100},
+                 {"grids/lambda_tau_ijb_format.yaml", 25, 1, FF_BACKBONE_R100},
+                 {"grids/lambda_tau_pairs.yaml", 25, 1, FF_BACKBONE_R100},
+                 {"grids/lambda_tau_small.yaml", 9, 1, FF_BACKBONE_R18}};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
         struct ff_grid *grid;
         struct ff_err err = FF_ERR_INIT;
         cr_assert(eq(int, ff_grid_load(&grid, grids[i].path, NULL, 0, &err), 0), "%s",
@@ -325,7 +327,7 @@ Test(grid, committed_grids_read)
         cr_assert(eq(int, grid->cell_count, grids[i].cells));
         cr_assert(eq(int, grid->eval_count, grids[i].evals));
         const struct ff_params *p = &grid->cells[0].params;
-        cr_assert(eq(int, p->backbone, FF_BACKBONE_R100));
+        cr_assert(eq(int, p->backbone, grids[i].backbone));
         cr_assert(eq(i64, p->seed, 3407));
         if (p->schedule == FF_SCHEDULE_HAAR)
             cr_assert(eq(int, (int)(p->tau * 202320), 8000));
