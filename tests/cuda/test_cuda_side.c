@@ -183,11 +183,30 @@ Test(cuda_side, many_passes_are_waited_for)
     free(want[1]);
 }
 
-/* -- weights_beside: nothing changes but the time -- */
-
 #ifdef FF_CUDA_EMULATED
-extern int emulator_forked_nodes; /* of the last graph */
+extern int emulator_forked_nodes, emulator_low_nodes; /* of the last graph */
+
+static void queue_one_pass(void *arg)
+{
+    struct beside *b = arg;
+    queue_pass(b, &b->dweight);
+}
+
+/* All of it, and nothing of the main stream's. */
+Test(cuda_side, a_pass_has_the_lower_priority_in_the_graph)
+{
+    struct beside b;
+    beside_open(&b, true);
+    for (int i = 0; i < 2; i++) /* the second is captured */
+        b.s.ops->step(b.s.ctx, &(struct ff_step){.lr = 0}, queue_one_pass, &b);
+    cr_assert(eq(int, b.s.ops->sync(b.s.ctx, NULL), 0));
+    cr_assert(lt(int, 0, emulator_forked_nodes));
+    cr_assert(eq(int, emulator_low_nodes, emulator_forked_nodes));
+    beside_close(&b);
+}
 #endif
+
+/* -- weights_beside: nothing changes but the time -- */
 
 /* A run without and one with it. */
 static void same_beside(const char *name)
