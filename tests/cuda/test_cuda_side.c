@@ -6,9 +6,7 @@
 #include "embedder.h"
 #include "net_fixture.h"
 
-TestSuite(cuda_side_train, .init = setup, .fini = teardown, .timeout = 250);
-
-/* -- op by op -- */
+/* -- the order of ops -- */
 
 /* Small enough for one of the tensors to be another's: src and ddst (N, H, W, C) are
  * also rows of a BN, the network's input, and one side of a linear layer. */
@@ -207,6 +205,8 @@ Test(cuda_side, a_pass_has_the_lower_priority_in_the_graph)
 #endif
 
 /* -- weights_beside: nothing changes but the time -- */
+
+TestSuite(cuda_side_train, .init = setup, .fini = teardown, .timeout = 250);
 
 /* A run without and one with it. */
 static void same_beside(const char *name)
