@@ -266,6 +266,7 @@ struct node {
     CUevent_st *record;
     std::vector<int> after; /* earlier nodes */
     bool forked;            /* from a stream that joined the capture */
+    bool low;               /* from one of lower priority than the captured one */
 };
 
 struct capture {
@@ -278,6 +279,7 @@ struct CUstream_st {
     std::deque<item> queue;
     std::shared_ptr<capture> captured; /* the capture that it takes part in */
     int last;                          /* its last node there, -1 none yet */
+    int priority;                      /* a lower number goes first */
 };
 
 struct CUgraph_st {
@@ -291,7 +293,7 @@ static cudaError_t sticky;
 static std::vector<CUstream_st *> streams;
 bool emulator_events_lag;
 int64_t emulator_queued;
-int emulator_forked_nodes;
+int emulator_forked_nodes, emulator_low_nodes;
 
 static unsigned int draw(unsigned int below)
 {
@@ -308,7 +310,8 @@ static void add_node(CUstream_st *s, std::function<void()> work, CUevent_st *rec
                      int also_after)
 {
     std::vector<node> &nodes = s->captured->nodes;
-    node n = {work, record, {}, s != s->captured->origin};
+    const CUstream_st *origin = s->captured->origin;
+    node n = {work, record, {}, s != origin, s->priority > origin->priority};
     for (int i : {s->last, also_after})
         if (i >= 0)
             n.after.push_back(i);
@@ -623,9 +626,10 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned int, int)
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned int, int priority)
 {
     *out = new CUstream_st();
+    (*out)->priority = priority;
     streams.push_back(*out);
     return cudaSuccess;
 }
@@ -756,12 +760,16 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
     return cudaSuccess;
 }
 
+/* Without the flag all nodes have the priority of the stream that the graph runs in. */
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph,
-                                 unsigned long long)
+                                 unsigned long long flags)
 {
-    emulator_forked_nodes = 0;
-    for (const node &n : graph->nodes)
+    bool own = flags & cudaGraphInstantiateFlagUseNodePriority;
+    emulator_forked_nodes = emulator_low_nodes = 0;
+    for (const node &n : graph->nodes) {
         emulator_forked_nodes += n.forked && n.work;
+        emulator_low_nodes += own && n.low && n.work;
+    }
     *out = new CUgraphExec_st{graph->nodes};
     return cudaSuccess;
 }

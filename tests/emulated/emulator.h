@@ -81,8 +81,9 @@ template <class T> static inline T __ldcg(const T *at)
  * launch: who waits for it before sees the last replay's. */
 extern bool emulator_events_lag;
 
-/* Nodes of the last graph that stood on streams other than the captured one. */
-extern int emulator_forked_nodes;
+/* Nodes of the last graph that stood on streams other than the captured one; and those
+ * that run with a lower priority than its own do. */
+extern int emulator_forked_nodes, emulator_low_nodes;
 
 using std::isfinite;
 
