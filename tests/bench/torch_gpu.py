@@ -26,71 +26,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-BLOCKS = {
-    "r18": (2, 2, 2, 2),
-    "r34": (3, 4, 6, 3),
-    "r50": (3, 4, 14, 3),
-    "r100": (3, 13, 30, 3),
-    "r200": (6, 26, 60, 6),
-}
+from torch_iresnet import BLOCKS, IResNet
+
 COLUMNS = ["side", "net", "batch", "classes", "head", "precision", "status",
            "samples_per_second", "low", "high", "ms_a_step", "memory_mib", "reserved_mib",
            "loss", "device", "versions", "time"]
-EPS = 1e-5
 MARGIN, SCALE, CLIP = 0.5, 64.0, 5.0
-
-
-class Block(nn.Module):
-    """BN, conv 3x3, BN, PReLU, conv 3x3 (stride), BN; plus the shortcut."""
-
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs, eps=EPS)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs, eps=EPS)
-        self.prelu = nn.PReLU(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs, eps=EPS)
-        self.downsample = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                nn.BatchNorm2d(outputs, eps=EPS),
-            )
-
-    def forward(self, x):
-        y = self.conv1(self.bn1(x))
-        y = self.bn3(self.conv2(self.prelu(self.bn2(y))))
-        return y + (x if self.downsample is None else self.downsample(x))
-
-
-class IResNet(nn.Module):
-    """Stem, four stages, BN, linear layer, BN1d with its weight fixed at 1."""
-
-    def __init__(self, blocks, width, side, embedding):
-        super().__init__()
-        channels = [max(1, round(c * width)) for c in (64, 64, 128, 256, 512)]
-        self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels[0], eps=EPS)
-        self.prelu = nn.PReLU(channels[0])
-        layers = []
-        for stage, count in enumerate(blocks):
-            for i in range(count):
-                inputs = channels[stage] if i == 0 else channels[stage + 1]
-                layers.append(Block(inputs, channels[stage + 1], 2 if i == 0 else 1))
-        self.layers = nn.Sequential(*layers)
-        self.bn2 = nn.BatchNorm2d(channels[4], eps=EPS)
-        self.fc = nn.Linear(channels[4] * (side // 16) ** 2, embedding)
-        self.features = nn.BatchNorm1d(embedding, eps=EPS)
-        self.features.weight.requires_grad = False
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0, 0.1)
-
-    def forward(self, x):
-        x = self.prelu(self.bn1(self.conv1(x)))
-        x = self.bn2(self.layers(x))
-        return self.features(self.fc(torch.flatten(x, 1)).float())
 
 
 class Step(nn.Module):
@@ -98,7 +39,7 @@ class Step(nn.Module):
 
     def __init__(self, args, memory_format):
         super().__init__()
-        self.net = IResNet(BLOCKS[args.net], args.width, args.image_size, args.embedding)
+        self.net = IResNet(args.net, args.width, args.image_size, args.embedding)
         self.centres = nn.Parameter(0.01 * torch.randn(args.classes, args.embedding))
         self.memory_format = memory_format
         self.kind = args.device

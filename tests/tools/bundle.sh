@@ -5,7 +5,7 @@
 #
 #   bin/         the four programs          lib/    libff_cuda.so and the libraries they need
 #   tests/cuda/  tests of the GPU, with fixtures; gpu-check in the root runs them
-#   bench/       bench_train, torch_gpu.py; gpu-bench in the root runs a case
+#   bench/       bench_train, torch_*.py; gpu-bench in the root runs a case
 #   grids/ share/fonts/ share/licenses/ VERSION
 #
 # Left to the machine: the C library (what VERSION says of it is the oldest that will do), the
@@ -24,7 +24,7 @@ rm -rf "$top"
 mkdir -p "$top"/{bin,lib,bench,grids,tests/{cuda,ops},share/{fonts,licenses}}
 
 cp "$build"/bin/ff-{grid,train,eval,data} "$top/bin/"
-cp "$build/tests/bench/bench_train" "$repo"/tests/bench/torch_gpu.py "$top/bench/"
+cp "$build/tests/bench/bench_train" "$repo"/tests/bench/torch_{gpu,iresnet}.py "$top/bench/"
 cp "$repo/tests/bench/gpu_bench.sh" "$top/gpu-bench"
 cp "$repo/tests/tools/gpu_check.sh" "$top/gpu-check"
 cp "$repo/tests/run.sh" "$repo/tests/lsan.supp" "$top/tests/"
