@@ -21,7 +21,8 @@
 
 struct reader {
     yaml_parser_t parser;
-    const char *name;
+    const char *name, *text;
+    size_t bytes;
     struct ff_err *err;
 };
 
@@ -43,7 +44,10 @@ static int next_event(struct reader *r, yaml_event_t *event)
     memset(event, 0, sizeof *event);
     if (p->error == YAML_MEMORY_ERROR)
         return ff_err_set(r->err, FF_ENOMEM, "%s: out of memory", r->name);
-    size_t line = p->error == YAML_READER_ERROR ? p->mark.line : p->problem_mark.line;
+    size_t line = p->problem_mark.line;
+    if (p->error == YAML_READER_ERROR) /* no mark there: it reads ahead */
+        for (size_t i = line = 0; i < p->problem_offset && i < r->bytes; i++)
+            line += r->text[i] == '\n';
     return ff_err_set(r->err, FF_EUSAGE, "%s:%zu: not YAML: %s%s%s", r->name, line + 1,
                       p->problem ? p->problem : "unreadable", p->context ? ", " : "",
                       p->context ? p->context : "");
@@ -253,7 +257,7 @@ int ff_yaml_parse(struct ff_yaml **doc, const char *name, const char *text,
                   size_t bytes, struct ff_err *err)
 {
     *doc = NULL;
-    struct reader r = {.name = name, .err = err};
+    struct reader r = {.name = name, .text = text, .bytes = bytes, .err = err};
     struct ff_yaml *made = calloc(1, sizeof *made);
     char *path = strdup(name);
     if (!made || !path || !yaml_parser_initialize(&r.parser)) {
@@ -370,10 +374,11 @@ int ff_parse_f64(double *out, const char *text)
     }
     if (*p)
         return -1;
+    errno = 0;
     double value = strtod(text, NULL);
-    if (!isfinite(value))
+    if (!isfinite(value) || (value == 0 && errno == ERANGE))
         return -1;
-    *out = value;
+    *out = value == 0 ? 0 : value; /* no negative zero: it would be another text */
     return 0;
 }
 

@@ -53,13 +53,14 @@ int ff_cmd_view(struct ff_sweep_view *view, const struct ff_cmd *cmd,
                 struct ff_err *err);
 void ff_cmd_view_fini(struct ff_sweep_view *view);
 
-/* Prints the plan: data, cells in their order, disk and memory, warnings. The time is
- * that of ff_sweep_eta, or `measured_seconds` if that is no NaN. */
-int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
+/* Prints the plan: data, cells in their order (those of `only` where that is not NULL),
+ * disk and memory, warnings. The time is that of ff_sweep_eta, or `measured_seconds` if
+ * that is no NaN. FF_EUSAGE for an `only` that ff_grid_cell_matches refuses. */
+int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells, const char *only,
                       double measured_seconds, struct ff_err *err);
 
 /* The same without the cells, as messages. */
-int ff_cmd_tell_plan(const struct ff_cmd *cmd, struct ff_err *err);
+int ff_cmd_tell_plan(const struct ff_cmd *cmd, const char *only, struct ff_err *err);
 
 /* Disk and memory against the plan. `strict`: what does not fit is FF_EFAIL, else a
  * warning. */

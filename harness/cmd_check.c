@@ -226,7 +226,7 @@ int ff_cmd_check(int argc, char **argv)
     if (!rc)
         rc = ff_cmd_open(&cmd, argv[1], &sets, out, &err);
     if (!rc)
-        rc = ff_cmd_print_plan(stdout, &cmd, false, NAN, &err);
+        rc = ff_cmd_print_plan(stdout, &cmd, false, NULL, NAN, &err);
     if (!rc)
         rc = check_writable(cmd.out, &err);
     if (!rc)

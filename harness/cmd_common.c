@@ -147,13 +147,15 @@ static void print_counts(FILE *f, const struct ff_sweep_view *view)
     fputc('\n', f);
 }
 
-static void print_cells(FILE *f, const struct ff_cmd *cmd,
+static void print_cells(FILE *f, const struct ff_cmd *cmd, const char *only,
                         const struct ff_sweep_view *view)
 {
     char label[512];
-    fprintf(f, "order:\n");
+    fprintf(f, "order%s%s:\n", only ? ", of --only " : "", only ? only : "");
     for (int k = 0; k < cmd->plan->order_count; k++) {
         int i = cmd->plan->order[k];
+        if (only && !ff_grid_cell_matches(cmd->grid, &cmd->grid->cells[i], only, NULL))
+            continue;
         fprintf(
             f, "  %3d  %-40s T = %-8lld %-9s cells/%.12s\n", k + 1,
             ff_grid_cell_label(label, sizeof label, cmd->grid, &cmd->grid->cells[i]),
@@ -192,12 +194,13 @@ static void print_eval(FILE *f, const struct ff_grid_eval *entry,
                 (long long)plan->images, (long long)plan->pairs);
 }
 
-int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
+int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells, const char *only,
                       double measured_seconds, struct ff_err *err)
 {
     struct ff_sweep_view view;
     char eta[32];
-    int rc = ff_cmd_view(&view, cmd, err);
+    int match = only ? ff_grid_cell_matches(cmd->grid, cmd->grid->cells, only, err) : 1;
+    int rc = match < 0 ? match : ff_cmd_view(&view, cmd, err);
     if (rc)
         return rc;
     print_shape(f, cmd->grid);
@@ -210,7 +213,7 @@ int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
     fprintf(f, "into: %s\n", cmd->out);
     print_counts(f, &view);
     if (cells)
-        print_cells(f, cmd, &view);
+        print_cells(f, cmd, only, &view);
     bool at_least = false;
     double seconds = measured_seconds;
     if (isnan(seconds))
@@ -228,14 +231,14 @@ int ff_cmd_print_plan(FILE *f, const struct ff_cmd *cmd, bool cells,
     return 0;
 }
 
-int ff_cmd_tell_plan(const struct ff_cmd *cmd, struct ff_err *err)
+int ff_cmd_tell_plan(const struct ff_cmd *cmd, const char *only, struct ff_err *err)
 {
     char *text = NULL, *rest;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
     if (!f)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
-    int rc = ff_cmd_print_plan(f, cmd, false, NAN, err);
+    int rc = ff_cmd_print_plan(f, cmd, false, only, NAN, err);
     if (fclose(f) && !rc)
         rc = ff_err_set(err, FF_ENOMEM, "out of memory");
     rest = text;

@@ -99,7 +99,7 @@ int ff_cmd_plan(int argc, char **argv)
     if (!rc && measure)
         rc = measure_plan(&seconds, &cmd, &err);
     if (!rc)
-        rc = ff_cmd_print_plan(stdout, &cmd, true, seconds, &err);
+        rc = ff_cmd_print_plan(stdout, &cmd, true, NULL, seconds, &err);
     int exit_code = rc ? ff_cmd_fail(&err) : FF_EXIT_OK;
     ff_cmd_close(&cmd);
     return exit_code;

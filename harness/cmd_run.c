@@ -59,8 +59,8 @@ int ff_cmd_run(int argc, char **argv)
     if (!rc)
         rc = ff_cmd_open(&cmd, argv[1], &sets, out, &err);
     if (!rc)
-        rc = dry ? ff_cmd_print_plan(stdout, &cmd, true, NAN, &err)
-                 : ff_cmd_tell_plan(&cmd, &err);
+        rc = dry ? ff_cmd_print_plan(stdout, &cmd, true, sweep_options.only, NAN, &err)
+                 : ff_cmd_tell_plan(&cmd, sweep_options.only, &err);
     if (rc || dry)
         goto done;
     rc = ff_cmd_check_needs(&cmd, false, &err);

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "grid_priv.h"
@@ -534,8 +535,11 @@ int ff_grid_load(struct ff_grid **grid, const char *path, const char *const *set
     char *text;
     size_t bytes;
     *grid = NULL;
-    if (access(path, R_OK))
+    struct stat st;
+    if (access(path, R_OK) || stat(path, &st))
         return ff_err_errno(err, FF_EUSAGE, "%s", path);
+    if (S_ISDIR(st.st_mode))
+        return ff_err_set(err, FF_EUSAGE, "%s: is a folder, not a grid", path);
     int rc = ff_read_file(&text, &bytes, path, err);
     if (rc)
         return rc;

@@ -75,6 +75,8 @@ Test(yaml_doc, refusals_name_the_line)
     refused("a: \"x\\0y\"\n", "grid.yaml:1: zero byte");
     refused("a: 1\n\tb: 2\n", "grid.yaml:2: not YAML: ");
     refused("a: \xff\xfe\n", "grid.yaml:1: not YAML: ");
+    refused("a: 1\nb: 2\nc: \xe9\nd: 4\n", "grid.yaml:3: not YAML: ");
+    refused("a: 1\n# \a\nc: 2\n", "grid.yaml:2: not YAML: ");
 }
 
 /* A comparison of each key with every other takes minutes here. */
@@ -131,9 +133,9 @@ Test(yaml_doc, cut_and_spoilt_texts_never_crash)
 
 Test(yaml_doc, strict_floats)
 {
-    static const char *const bad[] = {"",    ".",     "e5",    "1e",   "0x10",
-                                      "nan", "inf",   "1.2.3", "1,5",  " 1",
-                                      "1 ",  "1e999", "--1",   "1_000"};
+    static const char *const bad[] = {"",    ".",     "e5",    "1e",    "0x10",
+                                      "nan", "inf",   "1.2.3", "1,5",   " 1",
+                                      "1 ",  "1e999", "--1",   "1_000", "1e-400"};
     double value;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_assert(eq(int, ff_parse_f64(&value, bad[i]), -1), "accepted \"%s\"", bad[i]);
@@ -141,6 +143,10 @@ Test(yaml_doc, strict_floats)
     cr_assert(eq(dbl, value, 5e-5));
     cr_assert(eq(int, ff_parse_f64(&value, "-.5E+1"), 0));
     cr_assert(eq(dbl, value, -5));
+    cr_assert(eq(int, ff_parse_f64(&value, "0e-400"), 0));
+    cr_assert(eq(dbl, value, 0));
+    cr_assert(eq(int, ff_parse_f64(&value, "-0.0"), 0));
+    cr_assert(eq(int, signbit(value) != 0, 0));
 }
 
 Test(yaml_doc, strict_integers)
