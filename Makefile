@@ -26,12 +26,12 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 
 # The packages, as Debian 12 and Ubuntu 24.04 name them.
-BUILD_PACKAGES = $(if $(filter 1,$(CUDA)),g++) gcc make pkg-config libyaml-dev libhdf5-dev libturbojpeg0-dev libpng-dev \
+BUILD_PACKAGES = $(if $(filter 1,$(CUDA)),g++) gcc make pkg-config libyaml-dev libhdf5-dev libturbojpeg0-dev libpng-dev zlib1g-dev \
 	libdnnl-dev libcairo2-dev libmd-dev fonts-dejavu-core libcjson-dev libonnx-dev \
 	libprotobuf-c-dev protobuf-c-compiler
 TEST_PACKAGES := libcriterion-dev hdf5-tools procps
 
-PKGS := yaml-0.1 hdf5 libturbojpeg libpng cairo freetype2 libmd libcjson libprotobuf-c
+PKGS := yaml-0.1 hdf5 libturbojpeg libpng zlib cairo freetype2 libmd libcjson libprotobuf-c
 # Asked for only when something is built: a bare machine has no pkg-config yet.
 ifneq ($(filter-out deps deps-test help clean demo test,$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

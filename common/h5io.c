@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "h5_raw.h"
+
+#define SEAL "crc32"
 
 struct ids {
     hid_t object, space, type, plist;
@@ -228,6 +231,29 @@ int ff_h5_write(hid_t loc, const char *name, hid_t mem_type, int ndim,
     return write_dataset(loc, name, file_type, mem_type, ndim, dims, data, err);
 }
 
+/* Numbers are stored as they stand in memory; see stored_type. */
+static int64_t seal_of(const void *data, hssize_t points, hid_t mem_type)
+{
+    return (int64_t)crc32_z(0, data, (size_t)points * H5Tget_size(mem_type));
+}
+
+int ff_h5_write_sealed(hid_t loc, const char *name, hid_t mem_type, int ndim,
+                       const hsize_t *dims, const void *data, struct ff_err *err)
+{
+    hssize_t points = 1;
+    for (int i = 0; i < ndim; i++)
+        points *= (hssize_t)dims[i];
+    int rc = ff_h5_write(loc, name, mem_type, ndim, dims, data, err);
+    if (rc)
+        return rc;
+    hid_t dataset = H5Dopen2(loc, name, H5P_DEFAULT);
+    if (dataset < 0)
+        return fail(err, FF_EFAIL, loc, name, "cannot write");
+    rc = ff_h5_set_i64(dataset, SEAL, seal_of(data, points, mem_type), err);
+    H5Dclose(dataset);
+    return rc;
+}
+
 int ff_h5_write_strings(hid_t loc, const char *name, int ndim, const hsize_t *dims,
                         const char *const *data, struct ff_err *err)
 {
@@ -329,6 +355,19 @@ static bool is_within_file(const struct ids *ids, hid_t loc)
            (points > 0 && size && size <= most && (hsize_t)points <= most / size);
 }
 
+/* Whether the values read are those that were written; without a seal, or read as
+ * another type, nothing is known. */
+static bool seal_holds(const struct ids *ids, hid_t mem_type, const void *data,
+                       hssize_t points)
+{
+    int64_t seal;
+    if (!ff_h5_has_attribute(ids->object, SEAL) ||
+        H5Tequal(ids->type, stored_type(mem_type)) <= 0)
+        return true;
+    return !ff_h5_get_i64(&seal, ids->object, SEAL, NULL) &&
+           seal == seal_of(data, points, mem_type);
+}
+
 /* malloc of count * size; the dataset's own claim is checked for overflow. */
 static void *allocate(hssize_t count, size_t size)
 {
@@ -368,6 +407,12 @@ int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndi
     if (points > 0 &&
         H5Dread(ids.object, mem_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, buffer) < 0) {
         rc = fail(err, FF_EDATA, loc, name, "cannot read");
+        goto done;
+    }
+    if (!seal_holds(&ids, mem_type, buffer, points)) {
+        H5Eclear2(H5E_DEFAULT);
+        rc = fail(err, FF_EDATA, loc, name,
+                  "damaged: its values are not those of its " SEAL);
         goto done;
     }
     *data = buffer;

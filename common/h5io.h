@@ -37,13 +37,18 @@ int ff_h5_end(struct ff_h5_atomic *out, int rc, struct ff_err *err);
  * of a name with '/' are made. */
 int ff_h5_write(hid_t loc, const char *name, hid_t mem_type, int ndim,
                 const hsize_t *dims, const void *data, struct ff_err *err);
+/* The same for what is to be trusted years later: the attribute "crc32" of the dataset
+ * holds the CRC-32 (zlib's) of its bytes, and ff_h5_read compares it. */
+int ff_h5_write_sealed(hid_t loc, const char *name, hid_t mem_type, int ndim,
+                       const hsize_t *dims, const void *data, struct ff_err *err);
 /* (n...) variable-length UTF-8 strings. */
 int ff_h5_write_strings(hid_t loc, const char *name, int ndim, const hsize_t *dims,
                         const char *const *data, struct ff_err *err);
 
 /* Reads a whole dataset as mem_type. `ndim` must match, each dims[i] > 0 on entry must
- * match, 0 is filled in. *data is malloc'd, the caller frees. FF_EDATA; a dataset in
- * chunks, compressed or not, is refused with the command that makes it plain. */
+ * match, 0 is filled in. *data is malloc'd, the caller frees. FF_EDATA, also where a
+ * seal is broken; a dataset in chunks, compressed or not, is refused with the command
+ * that makes it plain. */
 int ff_h5_read(void **data, hid_t loc, const char *name, hid_t mem_type, int ndim,
                hsize_t *dims, struct ff_err *err);
 /* As ff_h5_read for strings; ff_h5_free_strings frees *data and its *count texts. */

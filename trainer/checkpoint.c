@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* checkpoint.h5: everything that a run needs to go on bit for bit.
  *
- * Tensors as in model.h5 plus head.weight (CLS, D); momentum under momentum/; scheduler
- * states under scheduler/<i>; position, counters and the record of what fixes the bits
- * as root attributes. The data position is the iteration: order is a function of it. */
+ * Tensors, each with its CRC-32, as in model.h5 plus head.weight (CLS, D); momentum
+ * under momentum/; scheduler states under scheduler/<i>; position, counters and the
+ * record of what fixes the bits as root attributes. The data position is the iteration:
+ * order is a function of it. */
 #include <hdf5.h>
 #include <math.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static int write_matrix(hid_t file, const char *name, const struct ff_train *run
     if (!values)
         return ff_err_set(err, FF_ENOMEM, "out of memory");
     run->ops->download(run->ctx, values, t);
-    int rc = ff_h5_write(file, name, H5T_NATIVE_FLOAT, 2, dims, values, err);
+    int rc = ff_h5_write_sealed(file, name, H5T_NATIVE_FLOAT, 2, dims, values, err);
     free(values);
     return rc;
 }
@@ -52,7 +53,7 @@ static int write_schedules(hid_t file, const struct ff_train *run, struct ff_err
             return ff_err_set(err, FF_ENOMEM, "out of memory");
         ff_schedule_save(run->schedules[i], state);
         snprintf(name, sizeof name, "scheduler/%d", i);
-        rc = ff_h5_write(file, name, H5T_NATIVE_DOUBLE, 1, &count, state, err);
+        rc = ff_h5_write_sealed(file, name, H5T_NATIVE_DOUBLE, 1, &count, state, err);
         free(state);
     }
     return rc;

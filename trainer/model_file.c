@@ -33,7 +33,8 @@ int ff_model_write_block(hid_t file, const char *group, const struct ff_model *m
         dataset_name(path, group, n->name);
         int rc = ff_model_get(&values, model, n, block, err);
         if (!rc)
-            rc = ff_h5_write(file, path, H5T_NATIVE_FLOAT, n->ndim, dims, values, err);
+            rc = ff_h5_write_sealed(file, path, H5T_NATIVE_FLOAT, n->ndim, dims, values,
+                                    err);
         free(values);
         if (rc)
             return rc;
@@ -82,8 +83,8 @@ int ff_model_write_counters(hid_t file, const struct ff_model *model,
     char path[160];
     for (int i = 0; i < model->named_count; i++)
         if (counter_name(path, &model->named[i])) {
-            int rc = ff_h5_write(file, path, H5T_NATIVE_INT64, 0, NULL,
-                                 &model->batches_tracked, err);
+            int rc = ff_h5_write_sealed(file, path, H5T_NATIVE_INT64, 0, NULL,
+                                        &model->batches_tracked, err);
             if (rc)
                 return rc;
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Models in files. model.h5: one dataset a tensor, named and shaped as insightface's
- * IResNet state_dict.
+ * IResNet state_dict, with the CRC-32 of its bytes in the attribute "crc32".
  *
  * Root attributes: schema "ff-model/1", train_key, iteration, and every result
  * parameter as text. Equal runs give equal bytes. */

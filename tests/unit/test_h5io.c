@@ -301,6 +301,45 @@ Test(h5io, damaged_texts_are_refused)
     names_fail("names: damaged: its text is not there");
 }
 
+Test(h5io, a_flipped_bit_breaks_the_seal)
+{
+    struct ff_err err = FF_ERR_INIT;
+    hid_t file;
+    hsize_t dims[2] = {0, 0};
+    void *data;
+    cr_assert(eq(int, ff_h5_create(&file, path, &err), 0), "%s", err.text);
+    cr_assert(eq(int,
+                 ff_h5_write_sealed(file, "momentum/bn1", H5T_NATIVE_FLOAT, 2, shape,
+                                    weight, &err),
+                 0),
+              "%s", err.text);
+    H5Fclose(file);
+    for (int broken = 0; broken < 2; broken++) {
+        if (broken) {
+            char *bytes, *at;
+            size_t count;
+            cr_assert(eq(int, ff_read_file(&bytes, &count, path, NULL), 0));
+            at = memmem(bytes, count, weight, sizeof weight);
+            cr_assert(ne(ptr, at, NULL));
+            at[13] ^= 1;
+            FILE *f = fopen(path, "w");
+            cr_assert(eq(sz, fwrite(bytes, 1, count, f), count));
+            fclose(f);
+            free(bytes);
+        }
+        cr_assert(eq(int, ff_h5_open(&file, path, false, &err), 0), "%s", err.text);
+        cr_assert(
+            eq(int,
+               ff_h5_read(&data, file, "momentum/bn1", H5T_NATIVE_FLOAT, 2, dims, &err),
+               broken ? FF_EDATA : 0));
+        if (broken)
+            starts(&err,
+                   "momentum/bn1: damaged: its values are not those of its crc32");
+        free(data);
+        H5Fclose(file);
+    }
+}
+
 Test(h5io, many_texts_in_any_order)
 {
     enum { COUNT = 5000 };

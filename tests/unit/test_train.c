@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "data_fixture.h"
+#include "h5io.h"
 #include "hash.h"
 #include "model_file.h"
 #include "process.h"
@@ -268,6 +269,44 @@ Test(train, a_checkpoint_of_another_run_is_refused)
     cr_assert(ne(ptr, strstr(err.text, "train key"), NULL), "%s", err.text);
     ff_sha256_file(after, at(&scratch, "run/curve.csv"), NULL);
     cr_assert(eq(str, before, after));
+}
+
+static void flip_a_bit(const char *file_name, const char *dataset)
+{
+    hid_t file, object;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_h5_open(&file, at(&scratch, file_name), false, &err), 0), "%s",
+              err.text);
+    cr_assert(eq(int, ff_h5_open_dataset(&object, file, dataset, &err), 0), "%s",
+              err.text);
+    haddr_t offset = H5Dget_offset(object);
+    H5Dclose(object);
+    H5Fclose(file);
+    FILE *f = fopen(at(&scratch, file_name), "r+");
+    fseek(f, (long)offset, SEEK_SET);
+    int byte = fgetc(f);
+    fseek(f, (long)offset, SEEK_SET);
+    fputc(byte ^ 1, f);
+    cr_assert(eq(int, fclose(f), 0));
+}
+
+Test(train, a_flipped_bit_in_a_checkpoint_is_found)
+{
+    static const char *const datasets[] = {"conv1.weight",          "bn1.running_var",
+                                           "momentum/conv1.weight", "head.weight",
+                                           "momentum/head.weight",  "scheduler/0"};
+    struct ff_err err = FF_ERR_INIT;
+    train_ok("whole");
+    cr_assert(eq(int, train("run", 5, NULL), FF_ESTOPPED));
+    for (size_t i = 0; i < sizeof datasets / sizeof *datasets; i++) {
+        flip_a_bit("run/checkpoint.h5", datasets[i]);
+        cr_assert(eq(int, train("run", 0, &err), FF_EDATA), "%s", datasets[i]);
+        cr_assert(ne(ptr, strstr(err.text, datasets[i]), NULL), "%s", err.text);
+        cr_assert(ne(ptr, strstr(err.text, "crc32"), NULL), "%s", err.text);
+        flip_a_bit("run/checkpoint.h5", datasets[i]); /* as it was */
+    }
+    train_ok("run");
+    same_run("whole", "run");
 }
 
 Test(train, too_few_images_for_a_batch_is_a_usage_error)
