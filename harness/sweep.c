@@ -12,6 +12,7 @@
  * --retry-failed. */
 #include "sweep.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -272,6 +273,13 @@ static const char *failure_text(int code)
     return "failed";
 }
 
+/* A disk without room, or a used-up quota, would fail every cell that follows. */
+static bool says_disk_full(const char *words)
+{
+    return strstr(words, strerror(ENOSPC)) || strstr(words, strerror(EDQUOT));
+}
+
+/* FF_EFAIL where the sweep must end with the cell left as it is. */
 static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
                         struct ff_child_result result, struct ff_err *err)
 {
@@ -285,6 +293,9 @@ static int child_failed(struct ff_sweep *sweep, int index, const char *dir,
         return cell_failed(sweep, index, -result.value, reason, err);
     }
     ff_exec_last_words(words, sizeof words, output);
+    if (result.value == FF_EXIT_FAILED && says_disk_full(words))
+        return ff_err_set(err, FF_EFAIL,
+                          "%s; the same command goes on once there is room", words);
     snprintf(reason, sizeof reason, "%s: exit code %d, %s%s%s", program, result.value,
              failure_text(result.value), words[0] ? ": " : "", words);
     return cell_failed(sweep, index, result.value, reason, err);

@@ -306,7 +306,7 @@ Test(sweep, a_long_reason_keeps_its_end)
     const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_EXIT, FF_EXIT_FAILED, 0}};
     char line[700] = "ff-train: /";
     memset(line + strlen(line), 'd', 600);
-    strcat(line, "/checkpoint.h5: cannot write: No space left on device");
+    strcat(line, "/checkpoint.h5: cannot write: Input/output error");
     const char *const words[] = {line};
     struct trial trial = new_trial(steps, 1);
     trial.fake.words = words;
@@ -316,15 +316,32 @@ Test(sweep, a_long_reason_keeps_its_end)
     cr_assert(
         eq(int, strncmp(reason, "ff-train: exit code 1, failed: ff-train: /d", 43), 0),
         "%s", reason);
-    cr_assert(
-        ne(ptr,
-           strstr(reason, "d/checkpoint.h5: cannot write: No space left on device"),
-           NULL),
-        "%s", reason);
+    cr_assert(ne(ptr,
+                 strstr(reason, "d/checkpoint.h5: cannot write: Input/output error"),
+                 NULL),
+              "%s", reason);
     ff_sweep_view_fini(&view);
     char *text = log_text();
     cr_assert(ne(ptr, strstr(text, line), NULL)); /* whole there */
     free(text);
+}
+
+/* It would fail every cell that follows. */
+Test(sweep, a_full_disk_ends_the_sweep_and_fails_no_cell)
+{
+    const struct ff_fake_step steps[] = {{"ff-train", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-eval", FF_FAKE_SUCCEED, 0, 0},
+                                         {"ff-train", FF_FAKE_EXIT, FF_EXIT_FAILED, 0}};
+    const char *const words[] = {
+        "", "", "ff-train: c/checkpoint.h5: cannot write (No space left on device)"};
+    struct trial trial = new_trial(steps, 3);
+    trial.fake.words = words;
+    run_trial(&trial);
+    cr_assert(eq(int, trial.rc, FF_EFAIL));
+    cr_assert(ne(ptr, strstr(trial.err.text, words[2]), NULL), "%s", trial.err.text);
+    cr_assert(eq(int, trial.fake.started, 3));
+    cr_assert(eq(int, trial.counts[FF_CELL_FAILED], 0));
+    expect_rest(3, 3);
 }
 
 #define HELD FF_SAYS_GPU_BUSY " GPU-1 is held by pid 9 (ff-train a.yaml), user anna"
