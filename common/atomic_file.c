@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -66,12 +67,23 @@ int ff_remove_tree(const char *path, struct ff_err *err)
     return 0;
 }
 
+int ff_atomic_target(char out[FF_PATH_MAX], const char *path, struct ff_err *err)
+{
+    struct stat st;
+    _Static_assert(FF_PATH_MAX >= PATH_MAX, "realpath writes as much");
+    if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return ff_err_set(err, FF_EUSAGE, "%s: cannot write: not a regular file", path);
+    if (!lstat(path, &st) && S_ISLNK(st.st_mode) && realpath(path, out))
+        return 0;
+    return ff_path(out, err, "%s", path);
+}
+
 int ff_atomic_begin(struct ff_atomic_file *file, const char *path, struct ff_err *err)
 {
     memset(file, 0, sizeof *file);
-    int rc = ff_path(file->path, err, "%s", path);
+    int rc = ff_atomic_target(file->path, path, err);
     if (!rc)
-        rc = ff_path(file->temporary, err, "%s.tmp.%d", path, (int)getpid());
+        rc = ff_path(file->temporary, err, "%s.tmp.%d", file->path, (int)getpid());
     if (rc)
         return rc;
     file->stream = fopen(file->temporary, "we");

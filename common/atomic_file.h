@@ -20,8 +20,14 @@ int ff_mkdirs(const char *path, struct ff_err *err);
 /* rm -rf; a path that is not there is no error. */
 int ff_remove_tree(const char *path, struct ff_err *err);
 
+/* Where a file of record for `path` stands: there, or where a symbolic link leads. With
+ * FF_EUSAGE for a device, a pipe or a socket, which a rename would replace by a file.
+ */
+int ff_atomic_target(char out[FF_PATH_MAX], const char *path, struct ff_err *err);
+
 /* Begin: opens "<path>.tmp.<pid>" for writing; commit: flush, fsync, close, rename to
- * path, fsync of the directory. abort removes the temporary and is safe after commit.
+ * path (its ff_atomic_target), fsync of the directory. abort removes the temporary and
+ * is safe after commit.
  */
 struct ff_atomic_file {
     FILE *stream;
@@ -32,7 +38,8 @@ int ff_atomic_commit(struct ff_atomic_file *file, struct ff_err *err);
 void ff_atomic_abort(struct ff_atomic_file *file);
 
 /* For files written by a library (HDF5, cairo): the caller has written and closed
- * `temporary`; this fsyncs it, renames it to `path` and fsyncs the directory. */
+ * `temporary`, beside the ff_atomic_target `path`; this fsyncs it, renames it to `path`
+ * and fsyncs the directory. */
 int ff_atomic_rename(const char *temporary, const char *path, struct ff_err *err);
 
 /* Whole file into a malloc'd buffer with a zero byte behind it; caller frees *data. */

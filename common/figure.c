@@ -12,8 +12,10 @@ int ff_figure_write(const char *path, bool png, double width, double height,
                     double scale, ff_figure_paint *paint, const void *what,
                     struct ff_err *err)
 {
-    char temporary[FF_PATH_MAX];
-    int rc = ff_path(temporary, err, "%s.tmp.%ld", path, (long)getpid());
+    char target[FF_PATH_MAX], temporary[FF_PATH_MAX];
+    int rc = ff_atomic_target(target, path, err);
+    if (!rc)
+        rc = ff_path(temporary, err, "%s.tmp.%ld", target, (long)getpid());
     if (rc)
         return rc;
     cairo_surface_t *surface =
@@ -33,7 +35,7 @@ int ff_figure_write(const char *path, bool png, double width, double height,
         status = cairo_surface_status(surface);
     cairo_surface_destroy(surface);
     rc = status == CAIRO_STATUS_SUCCESS
-             ? ff_atomic_rename(temporary, path, err)
+             ? ff_atomic_rename(temporary, target, err)
              : ff_err_set(err, status == CAIRO_STATUS_NO_MEMORY ? FF_ENOMEM : FF_EFAIL,
                           "%s: cannot draw: %s", path, cairo_status_to_string(status));
     if (rc)

@@ -196,12 +196,12 @@ done:
 
 int ff_h5_begin(struct ff_h5_atomic *out, const char *path, struct ff_err *err)
 {
-    int rc = ff_path(out->path, err, "%s", path);
+    int rc = ff_atomic_target(out->path, path, err);
     if (!rc)
-        rc = ff_path(out->temporary, err, "%s.tmp.%ld", path, (long)getpid());
+        rc = ff_path(out->temporary, err, "%s.tmp.%ld", out->path, (long)getpid());
     if (rc)
         return rc;
-    rc = create(&out->file, out->temporary, path, err);
+    rc = create(&out->file, out->temporary, out->path, err);
     if (rc)
         unlink(out->temporary);
     return rc;

@@ -76,7 +76,7 @@ int ff_check_output(const char *option, const char *path, struct ff_err *err)
     struct stat st;
     if (!path)
         return 0;
-    int rc = ff_path(folder, err, "%s", path);
+    int rc = ff_atomic_target(folder, path, err);
     if (rc)
         return rc;
     char *slash = strrchr(folder, '/');

@@ -48,8 +48,8 @@ static int64_t count_lines(bool *zero, const char *begin, const char *end)
 
 static int map_file(struct ff_line_file *file, struct ff_err *err)
 {
-    struct stat st;
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+    struct stat st; /* a pipe is refused, not waited for */
+    int fd = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return ff_err_errno(err, FF_EDATA, "%s: cannot open", file->path);
     int rc = 0;

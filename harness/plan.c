@@ -23,8 +23,8 @@
 int ff_plan_hash_lines(char hash[FF_SHA256_HEX], int64_t *lines, const char *path,
                        struct ff_err *err)
 {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st; /* a pipe is refused, not waited for */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return ff_err_errno(err, FF_EUSAGE, "%s", path);
     *lines = 0;

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "figure.h"
+#include "h5io.h"
 
 static char folder[64];
 
@@ -110,6 +112,58 @@ Test(atomic_file, full_disk_is_told_with_the_name_asked_for)
         cr_assert(eq(str, err.text, want));
         cr_assert(eq(int, entries(), 0));
     }
+}
+
+/* As root, /dev/null would become a file. */
+Test(atomic_file, a_pipe_is_refused_and_stays)
+{
+    char path[FF_PATH_MAX];
+    struct stat st;
+    struct ff_atomic_file file;
+    struct ff_h5_atomic h5;
+    struct ff_err err = FF_ERR_INIT;
+    ff_path(path, NULL, "%s/pipe", folder);
+    cr_assert(eq(int, mkfifo(path, 0600), 0));
+    cr_assert(eq(int, ff_atomic_begin(&file, path, &err), FF_EUSAGE));
+    cr_assert(
+        ne(ptr, strstr(err.text, "/pipe: cannot write: not a regular file"), NULL),
+        "%s", err.text);
+    cr_assert(eq(int, ff_h5_begin(&h5, path, &err), FF_EUSAGE));
+    cr_assert(
+        eq(int, ff_figure_write(path, true, 8, 8, 1, NULL, NULL, &err), FF_EUSAGE));
+    cr_assert(eq(int, stat(path, &st), 0));
+    cr_assert(eq(int, S_ISFIFO(st.st_mode) != 0, 1));
+    cr_assert(eq(int, entries(), 1));
+}
+
+static void put(const char *path, const char *text)
+{
+    struct ff_atomic_file file;
+    struct ff_err err = FF_ERR_INIT;
+    cr_assert(eq(int, ff_atomic_begin(&file, path, &err), 0), "%s", err.text);
+    fputs(text, file.stream);
+    cr_assert(eq(int, ff_atomic_commit(&file, &err), 0), "%s", err.text);
+}
+
+Test(atomic_file, a_link_stays_and_its_file_is_written)
+{
+    char path[FF_PATH_MAX], link[FF_PATH_MAX], *text;
+    size_t bytes;
+    struct stat st;
+    ff_path(path, NULL, "%s/x.yaml", folder);
+    ff_path(link, NULL, "%s/link", folder);
+    put(path, "first");
+    cr_assert(eq(int, symlink("x.yaml", link), 0));
+    put(link, "second");
+    cr_assert(eq(int, lstat(link, &st), 0));
+    cr_assert(eq(int, S_ISLNK(st.st_mode) != 0, 1));
+    cr_assert(eq(int, ff_read_file(&text, &bytes, path, NULL), 0));
+    cr_assert(eq(str, text, "second"));
+    free(text);
+    cr_assert(eq(int, entries(), 2));
+    cr_assert(eq(int, unlink(path), 0)); /* leads nowhere now: a file in its place */
+    put(link, "third");
+    cr_assert(eq(int, entries(), 1));
 }
 
 Test(atomic_file, library_file_is_renamed)

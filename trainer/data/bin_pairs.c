@@ -751,8 +751,8 @@ int ff_bin_pairs_parse(struct ff_bin_pairs **out, const char *name,
 
 int ff_bin_pairs_open(struct ff_bin_pairs **out, const char *path, struct ff_err *err)
 {
-    struct stat st;
-    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st; /* a pipe is refused, not waited for */
+    int rc = 0, fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     *out = NULL;
     if (fd < 0)
         return ff_err_errno(err, FF_EUSAGE, "%s", path);

@@ -56,9 +56,11 @@ static int draw_sheet(cairo_surface_t *surface, int rows, int columns,
 int ff_synth_sheet(const char *path, int rows, int columns,
                    const struct ff_synth_options *options, struct ff_err *err)
 {
-    char temporary[FF_PATH_MAX];
+    char target[FF_PATH_MAX], temporary[FF_PATH_MAX];
     const int side = (int)options->image_size;
-    int code = ff_path(temporary, err, "%s.tmp.%d", path, (int)getpid());
+    int code = ff_atomic_target(target, path, err);
+    if (!code)
+        code = ff_path(temporary, err, "%s.tmp.%d", target, (int)getpid());
     if (code)
         return code;
     cairo_surface_t *surface =
@@ -75,7 +77,7 @@ int ff_synth_sheet(const char *path, int rows, int columns,
         code = ff_err_set(err, FF_EFAIL, "%s: cannot write the sheet: %s", path,
                           cairo_status_to_string(status));
     if (!code)
-        code = ff_atomic_rename(temporary, path, err);
+        code = ff_atomic_rename(temporary, target, err);
     if (code)
         unlink(temporary);
     return code;
