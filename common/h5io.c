@@ -114,6 +114,8 @@ int ff_h5_create(hid_t *file, const char *path, struct ff_err *err)
     return create(file, path, path, err);
 }
 
+static int check_seal(hid_t file, struct ff_err *err);
+
 int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err)
 {
     quiet();
@@ -124,8 +126,12 @@ int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err)
     if (rc)
         return rc;
     *file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (*file >= 0)
-        return 0;
+    if (*file >= 0) {
+        rc = check_seal(*file, err);
+        if (rc)
+            H5Fclose(*file);
+        return rc;
+    }
     char reason[REASON_MAX] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_text, reason);
     return ff_err_set(err, FF_EDATA, "%s: damaged or in use%s", path, reason);
@@ -646,4 +652,64 @@ int ff_h5_get_text(char **text, hid_t loc, const char *name, struct ff_err *err)
     }
     close_attribute(&ids);
     return rc;
+}
+
+/* -- the seal of a file's attributes -- */
+
+/* Into the CRC-32 at `seal`: the name with its zero byte, and a text likewise or the
+ * eight bytes of a number. */
+static herr_t add_to_seal(hid_t loc, const char *name, const H5A_info_t *info,
+                          void *seal)
+{
+    struct ids ids = IDS_INIT;
+    char *text = NULL;
+    uint64_t number;
+    uLong *crc = seal;
+    (void)info;
+    if (!strcmp(name, SEAL))
+        return 0;
+    bool known = !open_attribute(&ids, loc, name, NULL);
+    bool is_text = known && H5Tget_class(ids.type) == H5T_STRING;
+    if (is_text)
+        known = !ff_h5_get_text(&text, loc, name, NULL);
+    else
+        known = known && H5Tget_size(ids.type) == sizeof number &&
+                H5Aread(ids.object, ids.type, &number) >= 0;
+    close_attribute(&ids);
+    if (known) {
+        *crc = crc32_z(*crc, (const void *)name, strlen(name) + 1);
+        *crc = crc32_z(*crc, is_text ? (const void *)text : (const void *)&number,
+                       is_text ? strlen(text) + 1 : sizeof number);
+    }
+    free(text);
+    return known ? 0 : -1;
+}
+
+static bool attributes_seal(int64_t *seal, hid_t file)
+{
+    uLong crc = 0;
+    bool known =
+        H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, NULL, add_to_seal, &crc) >= 0;
+    *seal = (int64_t)crc;
+    return known;
+}
+
+int ff_h5_seal(hid_t file, struct ff_err *err)
+{
+    int64_t seal;
+    quiet();
+    return attributes_seal(&seal, file)
+               ? ff_h5_set_i64(file, SEAL, seal, err)
+               : fail(err, FF_EFAIL, file, SEAL, "attributes cannot be read back");
+}
+
+static int check_seal(hid_t file, struct ff_err *err)
+{
+    int64_t is, was;
+    if (!ff_h5_has_attribute(file, SEAL) || (!ff_h5_get_i64(&was, file, SEAL, NULL) &&
+                                             attributes_seal(&is, file) && is == was))
+        return 0;
+    H5Eclear2(H5E_DEFAULT);
+    return fail(err, FF_EDATA, file, "attributes",
+                "damaged: their values are not those of their " SEAL);
 }

@@ -18,7 +18,8 @@
 
 /* Returns 0 and *file (truncated if there), closed by the caller with H5Fclose. */
 int ff_h5_create(hid_t *file, const char *path, struct ff_err *err);
-/* Read-only / read-write open of an existing file; FF_EDATA if it is not HDF5. */
+/* Read-only / read-write open of an existing file; FF_EDATA if it is not HDF5, or its
+ * attributes are not those that ff_h5_seal saw. */
 int ff_h5_open(hid_t *file, const char *path, bool writable, struct ff_err *err);
 
 /* A whole HDF5 file as a file of record (atomic_file.h): begin makes "<path>.tmp.<pid>"
@@ -73,5 +74,8 @@ int ff_h5_get_i64(int64_t *value, hid_t loc, const char *name, struct ff_err *er
 /* *text malloc'd. */
 int ff_h5_get_text(char **text, hid_t loc, const char *name, struct ff_err *err);
 bool ff_h5_has_attribute(hid_t loc, const char *name);
+/* Once all numbers and texts of the file itself are set: the attribute "crc32" holds
+ * the CRC-32 of their names and values, and ff_h5_open compares it. */
+int ff_h5_seal(hid_t file, struct ff_err *err);
 
 #endif

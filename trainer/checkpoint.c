@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* checkpoint.h5: everything that a run needs to go on bit for bit.
  *
- * Tensors, each with its CRC-32, as in model.h5 plus head.weight (CLS, D); momentum
- * under momentum/; scheduler states under scheduler/<i>; position, counters and the
- * record of what fixes the bits as root attributes. The data position is the iteration:
- * order is a function of it. */
+ * Tensors, each with its CRC-32 (and one of all attributes), as in model.h5 plus
+ * head.weight (CLS, D); momentum under momentum/; scheduler states under scheduler/<i>;
+ * position, counters and the record of what fixes the bits as root attributes. The data
+ * position is the iteration: order is a function of it. */
 #include <hdf5.h>
 #include <math.h>
 #include <stdlib.h>
@@ -178,6 +178,8 @@ int ff_checkpoint_write(const struct ff_train *run, const char *path,
         rc = write_matrix(file, "momentum/head.weight", run, &run->head_velocity, err);
     if (!rc)
         rc = write_schedules(file, run, err);
+    if (!rc)
+        rc = ff_h5_seal(file, err);
     return ff_h5_end(&out, rc, err);
 }
 

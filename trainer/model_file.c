@@ -142,6 +142,8 @@ int ff_model_save(const char *path, const struct ff_model *model,
         rc = ff_model_write_block(file, "", model, &model->buffer, false, err);
     if (!rc)
         rc = ff_model_write_counters(file, model, err);
+    if (!rc)
+        rc = ff_h5_seal(file, err);
     return ff_h5_end(&out, rc, err);
 }
 

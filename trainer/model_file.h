@@ -3,7 +3,7 @@
  * IResNet state_dict, with the CRC-32 of its bytes in the attribute "crc32".
  *
  * Root attributes: schema "ff-model/1", train_key, iteration, and every result
- * parameter as text. Equal runs give equal bytes. */
+ * parameter as text, crc32 of all these. Equal runs give equal bytes. */
 #ifndef FF_MODEL_FILE_H
 #define FF_MODEL_FILE_H
 

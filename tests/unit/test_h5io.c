@@ -340,6 +340,36 @@ Test(h5io, a_flipped_bit_breaks_the_seal)
     }
 }
 
+Test(h5io, a_seal_holds_for_the_attributes_it_saw)
+{
+    struct ff_err err = FF_ERR_INIT;
+    hid_t file;
+    write_sample(path);
+    cr_assert(eq(int, ff_h5_open(&file, path, true, &err), 0), "%s", err.text);
+    cr_assert(eq(int, ff_h5_seal(file, &err), 0), "%s", err.text);
+    H5Fclose(file);
+    for (int change = 0; change < 4; change++) {
+        cr_assert(eq(int, ff_h5_open(&file, path, true, &err), 0), "%s", err.text);
+        switch (change) {
+        case 0: break;
+        case 1: ff_h5_set_i64(file, "iteration", 2, &err); break;
+        case 2: ff_h5_set_text(file, "grid", "name: y\n# \xc3\xa9\n", &err); break;
+        case 3: H5Adelete(file, "lambda"); break;
+        }
+        H5Fclose(file);
+        cr_assert(eq(int, ff_h5_open(&file, path, true, &err), change ? FF_EDATA : 0));
+        if (!change) {
+            H5Fclose(file);
+            continue;
+        }
+        starts(&err, "attributes: damaged: their values are not those of their crc32");
+        write_sample(path);
+        cr_assert(eq(int, ff_h5_open(&file, path, true, &err), 0), "%s", err.text);
+        cr_assert(eq(int, ff_h5_seal(file, &err), 0), "%s", err.text);
+        H5Fclose(file);
+    }
+}
+
 Test(h5io, many_texts_in_any_order)
 {
     enum { COUNT = 5000 };

@@ -309,6 +309,20 @@ Test(train, a_flipped_bit_in_a_checkpoint_is_found)
     same_run("whole", "run");
 }
 
+Test(train, a_changed_position_in_a_checkpoint_is_found)
+{
+    struct ff_err err = FF_ERR_INIT;
+    hid_t file;
+    cr_assert(eq(int, train("run", 5, NULL), FF_ESTOPPED));
+    cr_assert(
+        eq(int, ff_h5_open(&file, at(&scratch, "run/checkpoint.h5"), true, &err), 0));
+    cr_assert(eq(int, ff_h5_set_i64(file, "iteration", 4, &err), 0));
+    H5Fclose(file);
+    cr_assert(eq(int, train("run", 0, &err), FF_EDATA));
+    cr_assert(ne(ptr, strstr(err.text, "run/checkpoint.h5: attributes: damaged"), NULL),
+              "%s", err.text);
+}
+
 Test(train, too_few_images_for_a_batch_is_a_usage_error)
 {
     struct ff_err err = FF_ERR_INIT;
