@@ -57,7 +57,14 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
         o->name = o->source.protocol;
     o->source.beside = o->out;
     rc = ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
-    return rc ? rc : ff_check_output("--out", o->out, err);
+    if (!rc)
+        rc = ff_check_output("--out", o->out, err);
+    const struct ff_file_use use[] = {
+        {"--model", o->source.model, false},
+        {"--features", o->source.features, false},
+        {"--save-features", o->source.save_features, true},
+        {"--out", o->out, true}};
+    return rc ? rc : ff_check_apart(use, sizeof use / sizeof *use, err);
 }
 
 /* Everything the table and the file say. */

@@ -222,6 +222,9 @@ int ff_feature_set_pool(float **templates, int64_t *missing,
                         "%lld of %lld images have a zero feature (no picture); "
                         "--allow-missing leaves them out",
                         (long long)*missing, (long long)meta->image_count);
+    if (!rc && *missing == meta->image_count)
+        rc = ff_err_set(err, FF_EDATA, "none of the %lld images has a picture",
+                        (long long)meta->image_count);
     if (rc) {
         free(*templates);
         *templates = NULL;

@@ -498,6 +498,10 @@ int ff_recordio_open(struct ff_recordio **out, const char *dir, struct ff_err *e
         rc = find_layout(rec, err);
     if (!rc)
         rc = read_property(rec, dir, err);
+    if (!rc && rec->classes && rec->identities && rec->classes != rec->identities)
+        ff_warn("%s/property:1: %" PRId64 " identities, but %" PRId64
+                " identity records are in train.rec",
+                dir, rec->classes, rec->identities);
     if (!rc && rec->classes == 0)
         rc = rec->identities ? (rec->classes = rec->identities, 0)
                              : scan_labels(rec, err);
