@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -271,6 +272,24 @@ int ff_cli_check_input(const char *name, const char *path, struct ff_err *err)
         return 0;
     return ff_err_errno(err, FF_EUSAGE, "%s%s%s: cannot read", name ? name : "",
                         name ? " " : "", path);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev &&
+                             x.st_ino == y.st_ino);
+}
+
+int ff_cli_check_apart(const struct ff_cli_file *files, int count, struct ff_err *err)
+{
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < count; k++)
+            if (i != k && files[i].written && files[i].path && files[k].path &&
+                same_file(files[i].path, files[k].path))
+                return ff_err_set(err, FF_EUSAGE, "%s %s: is the file of %s too",
+                                  files[i].option, files[i].path, files[k].option);
+    return 0;
 }
 
 /* stdout's last bytes; where they are lost, a program that did well has failed. */

@@ -62,6 +62,15 @@ int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv);
  * else FF_EUSAGE. `name` is the option or parameter, NULL for a plain word. */
 int ff_cli_check_input(const char *name, const char *path, struct ff_err *err);
 
+/* The files of a command line, by the option or the word of the help: FF_EUSAGE where
+ * one that is written is also another of them, which would be lost. NULL paths are
+ * passed over. */
+struct ff_cli_file {
+    const char *option, *path;
+    bool written;
+};
+int ff_cli_check_apart(const struct ff_cli_file *files, int count, struct ff_err *err);
+
 /* Edit distance of two words (inserted, deleted, replaced characters; words over 63
  * characters compare by their start), to name the nearest valid one. */
 int ff_edit_distance(const char *a, const char *b);

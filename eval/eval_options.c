@@ -89,24 +89,6 @@ int ff_check_output(const char *option, const char *path, struct ff_err *err)
     return 0;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev &&
-                             x.st_ino == y.st_ino);
-}
-
-int ff_check_apart(const struct ff_file_use *use, int count, struct ff_err *err)
-{
-    for (int i = 0; i < count; i++)
-        for (int k = 0; k < count; k++)
-            if (i != k && use[i].written && use[i].path && use[k].path &&
-                same_file(use[i].path, use[k].path))
-                return ff_err_set(err, FF_EUSAGE, "%s %s: is the file of %s too",
-                                  use[i].option, use[i].path, use[k].option);
-    return 0;
-}
-
 int ff_eval_main(const struct ff_eval_verb *verb, void *options, int argc, char **argv)
 {
     struct ff_err err = FF_ERR_INIT;

@@ -87,14 +87,6 @@ int ff_parse_rates(double *rate, int *count, const char *text, const char *optio
  * FF_EUSAGE where ff_atomic_target refuses it. */
 int ff_check_output(const char *option, const char *path, struct ff_err *err);
 
-/* The files of a command line: FF_EUSAGE where one that is written is also another of
- * them, and would be lost. NULL paths are passed over. */
-struct ff_file_use {
-    const char *option, *path;
-    bool written;
-};
-int ff_check_apart(const struct ff_file_use *use, int count, struct ff_err *err);
-
 /* A verb's main: parse fills `options` (1 = help was asked for and shown), run works.
  * Says what is wrong; returns the exit code. */
 struct ff_eval_verb {

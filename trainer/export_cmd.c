@@ -53,7 +53,11 @@ int ff_export_cmd(int argc, char **argv, struct ff_err *err)
     if (words != 1 || !onnx)
         return ff_err_set(err, FF_EUSAGE, "%s (see ff-train export --help)",
                           words != 1 ? "one MODEL is needed" : "--onnx FILE is needed");
+    const struct ff_cli_file files[] = {{"MODEL", argv[1], false},
+                                        {"--onnx", onnx, true}};
     rc = ff_cli_check_input(NULL, argv[1], err);
+    if (!rc)
+        rc = ff_cli_check_apart(files, 2, err);
     if (!rc)
         rc = export_onnx(onnx, argv[1], err);
     if (!rc)

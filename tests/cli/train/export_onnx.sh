@@ -8,3 +8,5 @@ ff-train export a/model.h5 --onnx a.onnx
 grep -aq "conv_sep.layers.0.weight" a.onnx
 ff-train export a/model.h5 > log 2> err && exit 9
 grep "onnx" err
+ff-train export a/model.h5 --onnx a/model.h5 2> err && exit 9
+cat err
