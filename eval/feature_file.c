@@ -8,12 +8,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "atomic_file.h"
 #include "h5io.h"
 #include "name_table.h"
 
@@ -292,14 +295,61 @@ static bool try_continue(struct ff_features_writer *w, int64_t *rows_done,
     return false;
 }
 
-static int create_new(struct ff_features_writer *w, const char *const *names,
-                      const char *model_sha256, struct ff_err *err)
+static int in_use(const char *path, struct ff_err *err)
 {
-    int rc = ff_h5_create(&w->file, w->path, err);
+    return ff_err_set(err, FF_EBUSY, "%s: is in use by another program", path);
+}
+
+/* Removes what is there, unless another program has it open: HDF5 locks its files, but
+ * would truncate one that it is to create before it finds it locked. */
+static int make_way(const char *path, struct ff_err *err)
+{
+    struct stat ours, there;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    if (fd < 0)
+        return ff_err_errno(err, FF_EFAIL, "%s: cannot replace it", path);
+    int rc = 0;
+    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        rc = in_use(path, err);
+    else if (fstat(fd, &ours) || stat(path, &there) || ours.st_ino != there.st_ino)
+        rc = in_use(path, err); /* replaced just now */
+    else if (unlink(path))
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot replace it", path);
+    close(fd);
+    return rc;
+}
+
+/* An empty file, its lock held, that takes nobody's place. */
+static int create_locked(struct ff_features_writer *w, struct ff_err *err)
+{
+    char temporary[FF_PATH_MAX];
+    int rc = make_way(w->path, err);
+    if (!rc)
+        rc = ff_path(temporary, err, "%s.tmp.%ld", w->path, (long)getpid());
+    if (!rc)
+        rc = ff_h5_create(&w->file, temporary, err);
     if (rc) {
         w->file = -1;
         return rc;
     }
+    if (renameat2(AT_FDCWD, temporary, AT_FDCWD, w->path, RENAME_NOREPLACE) &&
+        (errno == EEXIST || rename(temporary, w->path)))
+        rc = errno == EEXIST
+                 ? in_use(w->path, err)
+                 : ff_err_errno(err, FF_EFAIL, "%s: cannot create", w->path);
+    if (rc)
+        unlink(temporary);
+    return rc;
+}
+
+static int create_new(struct ff_features_writer *w, const char *const *names,
+                      const char *model_sha256, struct ff_err *err)
+{
+    int rc = create_locked(w, err);
+    if (rc)
+        return rc;
     hsize_t dims[2] = {(hsize_t)w->rows, 2 * (hsize_t)w->dim};
     hid_t space = H5Screate_simple(2, dims, NULL),
           plist = H5Pcreate(H5P_DATASET_CREATE);
@@ -336,15 +386,18 @@ int ff_features_create(struct ff_features_writer **out, int64_t *rows_done,
 {
     *out = NULL;
     *rows_done = 0;
+    char target[FF_PATH_MAX];
+    int rc = ff_atomic_target(target, path, err);
+    if (rc)
+        return rc;
     struct ff_features_writer *w = calloc(1, sizeof *w);
-    if (!w || !(w->path = strdup(path))) {
+    if (!w || !(w->path = strdup(target))) {
         free(w);
         return ff_err_set(err, FF_ENOMEM, "no memory for %s", path);
     }
     w->file = w->dataset = w->rows_done = -1;
     w->rows = rows;
     w->dim = dim;
-    int rc = 0;
     if (!try_continue(w, rows_done, names, model_sha256)) {
         *rows_done = 0;
         rc = create_new(w, names, model_sha256, err);

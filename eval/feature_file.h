@@ -44,7 +44,7 @@ int ff_features_join(int64_t *order, bool *reordered,
 struct ff_features_writer;
 /* Creates path at full size, with rows_done 0; *rows_done = 0. If path is an unfinished
  * file for the same model (model_sha256), names and dim, it is continued instead and
- * *rows_done says where. */
+ * *rows_done says where. FF_EBUSY if another program has path open. */
 int ff_features_create(struct ff_features_writer **out, int64_t *rows_done,
                        const char *path, const char *const *names, int64_t rows,
                        int dim, const char *model_sha256, struct ff_err *err);
