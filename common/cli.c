@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -312,5 +313,6 @@ int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv)
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     return close_stdout(program(argc, argv));
 }

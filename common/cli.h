@@ -55,7 +55,7 @@ void ff_cli_help(FILE *f, const struct ff_cli *cli);
 
 /* What main returns: program's exit code, or FF_EXIT_FAILED where that is 0 and stdout
  * cannot be written. Descriptors 0 to 2 that the caller closed become /dev/null, so
- * that no file gets their number. */
+ * that no file gets their number. SIGXFSZ is ignored: a write tells EFBIG. */
 int ff_cli_main(int (*program)(int argc, char **argv), int argc, char **argv);
 
 /* Whether the file or folder `path` that the user names can be read (NULL: names none);

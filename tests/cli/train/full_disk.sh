@@ -9,7 +9,7 @@ printf "name: a\ntrain:\n$(printf "$p" | sed 's/^/  /')\neval: [{protocol: pairs
 ff-train p.yaml --out run > log 2>&1
 full() { # blocks of 1024 bytes, command
     rc=0
-    (trap '' XFSZ; ulimit -f $1; shift; exec "$@") 2>&1 > /dev/null | grep ^ff- || true
+    (ulimit -f $1; shift; exec "$@") 2>&1 > /dev/null | grep ^ff- || true
     echo "exit ${PIPESTATUS[0]}"
 }
 full 200 ff-train p.yaml --out t
