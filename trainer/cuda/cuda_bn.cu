@@ -47,7 +47,7 @@ static __device__ void column_sums(const float (&sum)[K][LANES], double *partial
                                    unsigned int *tickets, int C, E emit)
 {
     __shared__ float part[ROWS][TILE + 1];
-    __shared__ double quarter[4][TILE];
+    __shared__ double quarter[K][4][TILE];
     unsigned int t = threadIdx.y * 8 + threadIdx.x, column = t % TILE, q = t / TILE;
     int c = (int)(blockIdx.x * TILE + column);
     FF_UNROLL
@@ -65,18 +65,21 @@ static __device__ void column_sums(const float (&sum)[K][LANES], double *partial
     }
     if (!last_block(&tickets[blockIdx.x], gridDim.y))
         return;
-    double total[K];
+    /* One block, while all others are done: many loads at once. */
+    double total[K] = {0};
+    FF_UNROLL_8
+    for (unsigned int b = q; b < gridDim.y && c < C; b += 4)
+        FF_UNROLL
+    for (int k = 0; k < K; k++)
+        total[k] += __ldcg(&partial[((int64_t)b * K + k) * C + c]);
     FF_UNROLL
-    for (int k = 0; k < K; k++) {
-        double s = 0;
-        for (unsigned int b = q; b < gridDim.y && c < C; b += 4)
-            s += __ldcg(&partial[((int64_t)b * K + k) * C + c]);
-        __syncthreads();
-        quarter[q][column] = s;
-        __syncthreads();
-        total[k] = quarter[0][column] + quarter[1][column] + quarter[2][column] +
-                   quarter[3][column];
-    }
+    for (int k = 0; k < K; k++)
+        quarter[k][q][column] = total[k];
+    __syncthreads();
+    FF_UNROLL
+    for (int k = 0; k < K; k++)
+        total[k] = quarter[k][0][column] + quarter[k][1][column] +
+                   quarter[k][2][column] + quarter[k][3][column];
     if (q == 0 && c < C)
         emit(c, total);
 }

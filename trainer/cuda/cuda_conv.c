@@ -270,20 +270,24 @@ static int tune_own_stats(struct dnn_tuned *tuned, struct cuda_ctx *cu,
     if (rc)
         return rc;
     cudaStreamSynchronize(cu->stream); /* partial sums and tickets are free */
+    const struct ff_err before = cu->error;
     rc = tune(tuned, cu, &problem,
               (struct dnn_tuning){.follow = queue_own_stats, .arg = &own}, err);
-    if (!rc && !cached_choice(cu->dnn, dnn_problem_text(text, &problem)))
+    cu->error = before; /* a pass behind an engine that is skipped may fail */
+    if (!rc && !tuned->short_of_memory &&
+        !cached_choice(cu->dnn, dnn_problem_text(text, &problem)))
         rc = keep(cu->dnn, &problem, tuned->choice, err);
     cudaFree(own.stats.data);
     return rc;
 }
 
-/* Times the problem's engines. That there is none may be of today, and is not kept. */
+/* Times the problem's engines. That there is none, or no memory for some, may be of
+ * today, and is not kept. */
 static int tune_and_keep(struct cuda_ctx *cu, const struct dnn_problem *problem,
                          const char *text, struct ff_err *err)
 {
     struct cuda_dnn *d = cu->dnn;
-    struct dnn_tuned tuned, own;
+    struct dnn_tuned tuned, own = {.short_of_memory = false};
     bool stats = problem->kind == DNN_FWD_STATS;
     int rc = tune(&tuned, cu, problem, (struct dnn_tuning){.follow = NULL}, err);
     if (rc == FF_EUSAGE && stats)
@@ -296,7 +300,9 @@ static int tune_and_keep(struct cuda_ctx *cu, const struct dnn_problem *problem,
     }
     if (!rc)
         rc = cuda_choices_set(&d->choices, text, tuned.choice, err);
-    return rc ? rc : keep(d, problem, tuned.choice, err);
+    return rc || tuned.short_of_memory || own.short_of_memory
+               ? rc
+               : keep(d, problem, tuned.choice, err);
 }
 
 static bool is_engine(enum dnn_kind kind, const char *choice)
@@ -380,6 +386,8 @@ void cuda_conv_destroy(struct ff_ops_ctx *ctx, struct ff_conv *conv)
 {
     if (!conv)
         return;
+    cuda_cast_flush(cuda_of(ctx), true);
+    cuda_cast_flush(cuda_of(ctx), false);
     cuda_side_join(cuda_of(ctx));
     cudaStreamSynchronize(cuda_of(ctx)->stream);
     cuda_step_forget(cuda_of(ctx));

@@ -134,6 +134,8 @@ struct dnn_tuned {
     int timed;   /* candidates that ran */
     int skipped; /* that made no plan, need more workspace, or failed to run */
     int64_t workspace_bytes;
+    /* There was no memory for one that was skipped: elsewhere it may be the best. */
+    bool short_of_memory;
 };
 struct dnn_other {
     const char *name; /* its choice */

@@ -42,6 +42,7 @@ struct rig {
     size_t workspace_bytes;
     const char *what; /* of `status` */
     cudaError_t status;
+    bool short_of_memory; /* at some time */
 };
 
 enum verdict { TIMED, BEHIND, SKIPPED };
@@ -52,6 +53,7 @@ static bool cuda_ok(struct rig *r, cudaError_t status, const char *what)
         return true;
     r->status = status;
     r->what = what;
+    r->short_of_memory |= status == cudaErrorMemoryAllocation;
     cudaGetLastError(); /* is kept here; a later call must not find it */
     return false;
 }
@@ -499,6 +501,7 @@ int dnn_tune(struct dnn_tuned *tuned, const struct dnn_target *target,
         rc = search(tuned, &rig, target, problem, &list, &last);
     if (!rc && tuning->other_count && *tuned->choice)
         rc = tune_others(tuned, &rig, target, problem, &last);
+    tuned->short_of_memory = rig.short_of_memory;
     if (cudnnSetStream(handle, before) && !rc)
         rc = ff_err_set(&last, FF_EFAIL, "cuDNN does not take its stream back");
     if (rc)

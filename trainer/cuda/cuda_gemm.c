@@ -122,7 +122,7 @@ static int pick(struct cuda_gemm *g, struct cuda_ctx *cu, struct ff_err *err)
                                                  sizeof alignment));
     TRY(cublasLtMatmulAlgoGetHeuristic(cu->lt->handle, g->op, g->b, g->a, g->dst,
                                        g->dst, preference, 1, &found, &count));
-    if (count < 1)
+    if (count < 1 || found.state != CUBLAS_STATUS_SUCCESS)
         rc = ff_err_set(err, FF_EUSAGE, "cuBLASLt has no algorithm for this product");
     else
         g->algorithm = found.algo;

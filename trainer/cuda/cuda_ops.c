@@ -95,6 +95,8 @@ static void free_tensor(struct ff_ops_ctx *ctx, struct ff_tensor *t)
 {
     struct cuda_ctx *cu = cuda_of(ctx);
     if (t->data) {
+        cuda_cast_flush(cu, true);
+        cuda_cast_flush(cu, false);
         cuda_bn_flush(cu, NULL);
         cuda_bn_stats_are_f32(cu, t, false);
         cuda_side_join(cu);
