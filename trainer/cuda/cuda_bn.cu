@@ -65,13 +65,25 @@ static __device__ void column_sums(const float (&sum)[K][LANES], double *partial
     }
     if (!last_block(&tickets[blockIdx.x], gridDim.y))
         return;
-    /* One block, while all others are done: many loads at once. */
+    /* One block, while all others are done: DEEP rows of sums are loaded at once. */
+    enum { DEEP = 8 };
     double total[K] = {0};
-    FF_UNROLL_8
-    for (unsigned int b = q; b < gridDim.y && c < C; b += 4)
+    for (unsigned int b = q; b < gridDim.y && c < C; b += 4 * DEEP) {
+        double part_sum[DEEP][K];
         FF_UNROLL
-    for (int k = 0; k < K; k++)
-        total[k] += __ldcg(&partial[((int64_t)b * K + k) * C + c]);
+        for (unsigned int i = 0; i < DEEP; i++)
+            FF_UNROLL
+        for (unsigned int k = 0; k < K; k++)
+            part_sum[i][k] =
+                b + 4 * i < gridDim.y
+                    ? __ldcg(&partial[((int64_t)(b + 4 * i) * K + k) * C + c])
+                    : 0;
+        FF_UNROLL
+        for (int i = 0; i < DEEP; i++)
+            FF_UNROLL
+        for (int k = 0; k < K; k++)
+            total[k] += part_sum[i][k];
+    }
     FF_UNROLL
     for (int k = 0; k < K; k++)
         quarter[k][q][column] = total[k];

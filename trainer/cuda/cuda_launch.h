@@ -21,10 +21,8 @@
  * would lie in local memory. */
 #ifdef __CUDACC__
 #define FF_UNROLL _Pragma("unroll")
-#define FF_UNROLL_8 _Pragma("unroll 8")
 #else
 #define FF_UNROLL
-#define FF_UNROLL_8
 #endif
 
 /* Queues kernel(args...); a failure is the runtime's last error. */
