@@ -67,23 +67,24 @@ int ff_remove_tree(const char *path, struct ff_err *err)
     return 0;
 }
 
-int ff_atomic_target(char out[FF_PATH_MAX], const char *path, struct ff_err *err)
+int ff_atomic_names(char target[FF_PATH_MAX], char temporary[FF_PATH_MAX],
+                    const char *path, struct ff_err *err)
 {
     struct stat st;
+    int rc = 0;
     _Static_assert(FF_PATH_MAX >= PATH_MAX, "realpath writes as much");
     if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
         return ff_err_set(err, FF_EUSAGE, "%s: cannot write: not a regular file", path);
-    if (!lstat(path, &st) && S_ISLNK(st.st_mode) && realpath(path, out))
-        return 0;
-    return ff_path(out, err, "%s", path);
+    bool follows = !lstat(path, &st) && S_ISLNK(st.st_mode) && realpath(path, target);
+    if (!follows)
+        rc = ff_path(target, err, "%s", path);
+    return rc ? rc : ff_path(temporary, err, "%s.tmp.%d", target, (int)getpid());
 }
 
 int ff_atomic_begin(struct ff_atomic_file *file, const char *path, struct ff_err *err)
 {
     memset(file, 0, sizeof *file);
-    int rc = ff_atomic_target(file->path, path, err);
-    if (!rc)
-        rc = ff_path(file->temporary, err, "%s.tmp.%d", file->path, (int)getpid());
+    int rc = ff_atomic_names(file->path, file->temporary, path, err);
     if (rc)
         return rc;
     file->stream = fopen(file->temporary, "we");
@@ -149,12 +150,12 @@ void ff_atomic_abort(struct ff_atomic_file *file)
     file->temporary[0] = 0;
 }
 
-int ff_atomic_rename(const char *temporary, const char *path, struct ff_err *err)
+int ff_atomic_rename(const char *temporary, const char *target, struct ff_err *err)
 {
-    int rc = sync_path(temporary, path, O_RDONLY, err);
-    if (!rc && rename(temporary, path))
-        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", path);
-    return rc ? rc : sync_folder_of(path, err);
+    int rc = sync_path(temporary, target, O_RDONLY, err);
+    if (!rc && rename(temporary, target))
+        rc = ff_err_errno(err, FF_EFAIL, "%s: cannot rename to it", target);
+    return rc ? rc : sync_folder_of(target, err);
 }
 
 int ff_read_file(char **data, size_t *bytes, const char *path, struct ff_err *err)

@@ -13,9 +13,7 @@ int ff_figure_write(const char *path, bool png, double width, double height,
                     struct ff_err *err)
 {
     char target[FF_PATH_MAX], temporary[FF_PATH_MAX];
-    int rc = ff_atomic_target(target, path, err);
-    if (!rc)
-        rc = ff_path(temporary, err, "%s.tmp.%ld", target, (long)getpid());
+    int rc = ff_atomic_names(target, temporary, path, err);
     if (rc)
         return rc;
     cairo_surface_t *surface =

@@ -202,9 +202,7 @@ done:
 
 int ff_h5_begin(struct ff_h5_atomic *out, const char *path, struct ff_err *err)
 {
-    int rc = ff_atomic_target(out->path, path, err);
-    if (!rc)
-        rc = ff_path(out->temporary, err, "%s.tmp.%ld", out->path, (long)getpid());
+    int rc = ff_atomic_names(out->path, out->temporary, path, err);
     if (rc)
         return rc;
     rc = create(&out->file, out->temporary, out->path, err);

@@ -59,12 +59,12 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
     rc = ff_parse_rates(o->fpir, &o->fpir_count, o->fpir_text, "--fpir", err);
     if (!rc)
         rc = ff_check_output("--out", o->out, err);
-    const struct ff_cli_file use[] = {
+    const struct ff_cli_file files[] = {
         {"--model", o->source.model, false},
         {"--features", o->source.features, false},
         {"--save-features", o->source.save_features, true},
         {"--out", o->out, true}};
-    return rc ? rc : ff_cli_check_apart(use, sizeof use / sizeof *use, err);
+    return rc ? rc : ff_cli_check_apart(files, sizeof files / sizeof *files, err);
 }
 
 /* Everything the table and the file say. */

@@ -53,15 +53,15 @@ static int check_options(struct ijb_options *o, struct ff_err *err)
         rc = ff_check_output("--save-scores", o->save_scores, err);
     if (!rc)
         rc = ff_check_output("--out", o->out, err);
-    struct ff_cli_file use[FF_OPT_REPEAT_MAX + 5] = {
+    struct ff_cli_file files[FF_OPT_REPEAT_MAX + 5] = {
         {"--model", o->source.model, false},
         {"--features", o->source.features, false},
         {"--save-features", o->source.save_features, true},
         {"--save-scores", o->save_scores, true},
         {"--out", o->out, true}};
     for (int k = 0; k < o->roc.count; k++)
-        use[5 + k] = (struct ff_cli_file){"--roc", o->roc.items[k], true};
-    return rc ? rc : ff_cli_check_apart(use, 5 + o->roc.count, err);
+        files[5 + k] = (struct ff_cli_file){"--roc", o->roc.items[k], true};
+    return rc ? rc : ff_cli_check_apart(files, 5 + o->roc.count, err);
 }
 
 static int parse_options(void *options_out, int argc, char **argv, struct ff_err *err)

@@ -92,11 +92,11 @@ static int parse_options(void *options_out, int argc, char **argv, struct ff_err
         rc = ff_cli_check_input("--model", o->model, err);
     if (!rc)
         rc = ff_check_output("--out", o->out, err);
-    struct ff_cli_file use[FF_OPT_REPEAT_MAX + 2] = {{"--model", o->model, false},
-                                                     {"--out", o->out, true}};
+    struct ff_cli_file files[FF_OPT_REPEAT_MAX + 2] = {{"--model", o->model, false},
+                                                       {"--out", o->out, true}};
     for (int k = 0; k < o->bin.count; k++)
-        use[2 + k] = (struct ff_cli_file){"--bin", o->bin.items[k], false};
-    return rc ? rc : ff_cli_check_apart(use, 2 + o->bin.count, err);
+        files[2 + k] = (struct ff_cli_file){"--bin", o->bin.items[k], false};
+    return rc ? rc : ff_cli_check_apart(files, 2 + o->bin.count, err);
 }
 
 /* Opens all files and names them. */

@@ -72,11 +72,11 @@ int ff_parse_no_words(const struct ff_cli *cli, int argc, char **argv,
 
 int ff_check_output(const char *option, const char *path, struct ff_err *err)
 {
-    char folder[FF_PATH_MAX];
+    char folder[FF_PATH_MAX], temporary[FF_PATH_MAX];
     struct stat st;
     if (!path)
         return 0;
-    int rc = ff_atomic_target(folder, path, err);
+    int rc = ff_atomic_names(folder, temporary, path, err);
     if (rc)
         return rc;
     char *slash = strrchr(folder, '/');

@@ -84,7 +84,7 @@ int ff_parse_rates(double *rate, int *count, const char *text, const char *optio
 
 /* Whether a file can be made at path, the value of `option` (NULL: not given), before
  * any work: FF_EFAIL where its folder is missing or closed or path is a folder,
- * FF_EUSAGE where ff_atomic_target refuses it. */
+ * FF_EUSAGE where ff_atomic_names refuses it. */
 int ff_check_output(const char *option, const char *path, struct ff_err *err);
 
 /* A verb's main: parse fills `options` (1 = help was asked for and shown), run works.

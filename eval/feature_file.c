@@ -322,12 +322,10 @@ static int make_way(const char *path, struct ff_err *err)
 }
 
 /* An empty file, its lock held, that takes nobody's place. */
-static int create_locked(struct ff_features_writer *w, struct ff_err *err)
+static int create_locked(struct ff_features_writer *w, const char *temporary,
+                         struct ff_err *err)
 {
-    char temporary[FF_PATH_MAX];
     int rc = make_way(w->path, err);
-    if (!rc)
-        rc = ff_path(temporary, err, "%s.tmp.%ld", w->path, (long)getpid());
     if (!rc)
         rc = ff_h5_create(&w->file, temporary, err);
     if (rc) {
@@ -344,10 +342,11 @@ static int create_locked(struct ff_features_writer *w, struct ff_err *err)
     return rc;
 }
 
-static int create_new(struct ff_features_writer *w, const char *const *names,
-                      const char *model_sha256, struct ff_err *err)
+static int create_new(struct ff_features_writer *w, const char *temporary,
+                      const char *const *names, const char *model_sha256,
+                      struct ff_err *err)
 {
-    int rc = create_locked(w, err);
+    int rc = create_locked(w, temporary, err);
     if (rc)
         return rc;
     hsize_t dims[2] = {(hsize_t)w->rows, 2 * (hsize_t)w->dim};
@@ -386,8 +385,8 @@ int ff_features_create(struct ff_features_writer **out, int64_t *rows_done,
 {
     *out = NULL;
     *rows_done = 0;
-    char target[FF_PATH_MAX];
-    int rc = ff_atomic_target(target, path, err);
+    char target[FF_PATH_MAX], temporary[FF_PATH_MAX];
+    int rc = ff_atomic_names(target, temporary, path, err);
     if (rc)
         return rc;
     struct ff_features_writer *w = calloc(1, sizeof *w);
@@ -400,7 +399,7 @@ int ff_features_create(struct ff_features_writer **out, int64_t *rows_done,
     w->dim = dim;
     if (!try_continue(w, rows_done, names, model_sha256)) {
         *rows_done = 0;
-        rc = create_new(w, names, model_sha256, err);
+        rc = create_new(w, temporary, names, model_sha256, err);
     }
     if (rc) {
         ff_features_writer_close(w);

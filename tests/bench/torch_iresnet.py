@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""IResNet in insightface's layout, for the PyTorch side of the benchmarks."""
+"""IResNet as insightface's recognition/arcface_torch/backbones/iresnet.py lays it out (no dropout),
+for the PyTorch side of the benchmarks."""
 import torch
 from torch import nn
 
@@ -14,7 +15,8 @@ EPS = 1e-5
 
 
 class Block(nn.Module):
-    """BN, conv 3x3, BN, PReLU, conv 3x3 (stride), BN; plus the shortcut."""
+    """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride): BN, conv 3x3, BN, PReLU, conv 3x3
+    (stride), BN; plus the shortcut."""
 
     def __init__(self, inputs, outputs, stride):
         super().__init__()
@@ -38,7 +40,8 @@ class Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Stem, four stages, BN, linear layer, BN1d with its weight fixed at 1."""
+    """(N, 3, side, side), RGB in [-1, 1] -> (N, embedding) f32: stem, four stages, BN, linear layer,
+    BN1d with its weight fixed at 1. `width` multiplies the channels; side is a multiple of 16."""
 
     def __init__(self, backbone, width, side, embedding=512):
         super().__init__()

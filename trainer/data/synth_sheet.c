@@ -58,9 +58,7 @@ int ff_synth_sheet(const char *path, int rows, int columns,
 {
     char target[FF_PATH_MAX], temporary[FF_PATH_MAX];
     const int side = (int)options->image_size;
-    int code = ff_atomic_target(target, path, err);
-    if (!code)
-        code = ff_path(temporary, err, "%s.tmp.%d", target, (int)getpid());
+    int code = ff_atomic_names(target, temporary, path, err);
     if (code)
         return code;
     cairo_surface_t *surface =
